@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Every LLM provider behind one trait, with the queues, retries, timeouts and fallbacks that programs need in front of one.
+//!
+//! A [`Call`] goes down, a [`Reply`] comes up. Everything that answers is a [`Provider`]; everything that decides is a
+//! `Provider` around a `Provider`; everything that knows a JSON shape is a [`dialect::Dialect`].
+pub mod call;
+pub mod dialect;
+pub mod error;
+pub mod provider;
+
+pub use call::*;
+pub use error::{Error, Kind, Result};

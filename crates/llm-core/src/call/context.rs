@@ -1,0 +1,41 @@
+//! What goes along with a call and is not part of the question: who asks, until when, and how it fares.
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// The circumstances of one call, shared by everybody it passes.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// Names the call in logs, in error reports and upstream.
+    pub id: String,
+    /// The name of the key that asks; never the key itself.
+    pub caller: String,
+    /// Calls of one session like to meet the same deployment again, which still knows their prefix.
+    pub session: Option<String>,
+    /// When the caller stops caring.
+    pub deadline: Option<Instant>,
+    /// How it fares: everyone below tells it, the doors watch it.
+    pub progress: watch::Sender<Progress>,
+}
+
+impl Context {
+    /// A context with this id and no other wish.
+    pub fn named(id: impl Into<String>) -> Context {
+        Context { id: id.into(), ..Context::default() }
+    }
+
+    /// Tells those who watch; nobody has to.
+    pub fn tell(&self, what: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(what);
+    }
+}
+
+/// How a call fares.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Its place in line, the next one to go being 1; `None` when it does not wait.
+    pub place: Option<usize>,
+    /// The deployments that were tried: the next attempt avoids them.
+    pub tried: Vec<String>,
+    /// What the caller should know: turns cut, fields lost in translation, who answered instead.
+    pub warnings: Vec<String>,
+}

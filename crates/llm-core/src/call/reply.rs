@@ -1,0 +1,349 @@
+//! A reply that has begun: a stream of frames, watched to its end and written for whoever asked.
+use std::pin::Pin;
+use std::task::{Context as Task, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, future, stream};
+
+use super::answers::*;
+use super::{Call, Delivery};
+use crate::dialect::{Dialect, Reader, Writer};
+use crate::error::{Error, Kind, Result};
+
+/// The pieces of an answer, in order; nothing follows an error.
+pub type Frames = BoxStream<'static, Result<Frame>>;
+
+/// The pieces of an answer as bytes for a client; a failure is told inside, in the client's dialect.
+pub type Bodies = BoxStream<'static, Bytes>;
+
+/// How a reply ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// It came to its end, and cost this much if the server tells.
+    Finished(Option<Usage>),
+    /// It failed.
+    Failed(Kind),
+    /// The client left: neither success nor failure.
+    Dropped,
+}
+
+/// A stream of frames that has begun; embeddings, and every whole JSON reply, are one frame.
+pub struct Reply {
+    dialect: Option<&'static dyn Dialect>, // of the wire frames; nouns have none
+    delivery: Delivery,                    // of the wire frames
+    frames: Frames,
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply").field("dialect", &self.dialect.map(|d| d.name())).finish_non_exhaustive()
+    }
+}
+
+impl Reply {
+    /// The only way from a stream to a reply; it waits for the first frame.
+    ///
+    /// # Errors
+    /// The stream's own, if its first item is one, so that a retry can act on it; `Upstream` if there is no first item.
+    pub async fn begun(mut frames: Frames) -> Result<Reply> {
+        let first = frames.next().await.ok_or_else(|| Error::new(Kind::Upstream, "the reply is empty"))??;
+        let frames = stream::once(future::ready(Ok(first))).chain(frames).boxed();
+        Ok(Reply { dialect: None, delivery: Delivery::Stream, frames })
+    }
+
+    /// The same for frames in an upstream's bytes.
+    ///
+    /// # Errors
+    /// As [`Reply::begun`].
+    pub async fn forwarded(dialect: &'static dyn Dialect, delivery: Delivery, frames: Frames) -> Result<Reply> {
+        Ok(Reply { dialect: Some(dialect), delivery, ..Reply::begun(frames).await? })
+    }
+
+    /// One frame, there already.
+    pub fn of(frame: Frame) -> Reply {
+        Reply { dialect: None, delivery: Delivery::Stream, frames: stream::once(future::ready(Ok(frame))).boxed() }
+    }
+
+    /// One frame of an upstream's bytes, there already.
+    pub fn of_wire(dialect: &'static dyn Dialect, wire: Wire) -> Reply {
+        Reply { dialect: Some(dialect), delivery: Delivery::Whole, ..Reply::of(Frame::Wire(wire)) }
+    }
+
+    /// An answer of one text, for small providers and tests.
+    pub fn says(text: impl Into<String>) -> Reply {
+        let frames = [Event::Text(text.into()), Event::Finish(FinishReason::Stop)].map(|e| Ok(Frame::Event(e)));
+        Reply { dialect: None, delivery: Delivery::Stream, frames: stream::iter(frames).boxed() }
+    }
+
+    /// Tells the end once, after what lies below has gone. What the closure owns lives until then.
+    pub fn on_end(self, told: impl FnOnce(End) + Send + 'static) -> Reply {
+        self.map(|frames| {
+            Watched { below: Some(frames), told: Some(Box::new(told)), finished: false, usage: None }.boxed()
+        })
+    }
+
+    /// Wraps the frames.
+    pub fn map(self, f: impl FnOnce(Frames) -> Frames) -> Reply {
+        Reply { frames: f(self.frames), ..self }
+    }
+
+    /// The pieces as nouns, for programs.
+    pub fn events(self) -> Frames {
+        match self.dialect {
+            None => self.frames,
+            Some(dialect) => understood(dialect.reader(), self.frames),
+        }
+    }
+
+    /// The whole answer in the client's dialect: the upstream's own bytes if they can be.
+    ///
+    /// # Errors
+    /// The stream's own; nothing was sent to the client yet.
+    pub async fn whole(self, client: &'static dyn Dialect, call: &Call) -> Result<Bytes> {
+        if self.is_as_asked(client, Delivery::Whole) {
+            return match self.frames.boxed().next().await {
+                Some(Ok(Frame::Wire(wire))) => Ok(wire.bytes),
+                Some(Err(error)) => Err(error),
+                _ => Err(Error::new(Kind::Upstream, "the reply is empty")),
+            };
+        }
+        let (mut writer, mut events, mut out) = (client.writer(call), self.events(), BytesMut::new());
+        while let Some(frame) = events.next().await {
+            writer.write(frame?, &mut out)?;
+        }
+        writer.end(&mut out)?;
+        Ok(out.freeze())
+    }
+
+    /// The answer as a stream in the client's dialect: the upstream's own bytes if they can be.
+    /// It always ends with a finish or an error, and then exactly one last word.
+    pub fn stream(self, client: &'static dyn Dialect, call: &Call) -> Bodies {
+        let writer = (!self.is_as_asked(client, Delivery::Stream)).then(|| client.writer(call));
+        let frames = if writer.is_some() { self.events() } else { self.frames };
+        Written { frames: Some(frames), writer, client, is_done: false }.boxed()
+    }
+
+    fn is_as_asked(&self, client: &'static dyn Dialect, delivery: Delivery) -> bool {
+        self.delivery == delivery && self.dialect.is_some_and(|d| d.name() == client.name())
+    }
+}
+
+fn understood(mut reader: Box<dyn Reader>, frames: Frames) -> Frames {
+    frames
+        .map(move |frame| {
+            let mut nouns = Vec::new();
+            let read = match frame {
+                Ok(Frame::Wire(wire)) => reader.read(&wire.bytes, &mut nouns).err(),
+                Ok(noun) => return vec![Ok(noun)],
+                Err(error) => Some(error),
+            };
+            nouns.into_iter().map(Ok).chain(read.map(Err)).collect()
+        })
+        .flat_map(stream::iter)
+        .boxed()
+}
+
+/// The error of an answer that breaks off.
+pub(crate) fn truncated() -> Error {
+    Error::new(Kind::Upstream, "the answer broke off before its end").code("stream_truncated")
+}
+
+/// Watches frames go by and tells how they ended.
+struct Watched {
+    below: Option<Frames>,
+    told: Option<Box<dyn FnOnce(End) + Send>>,
+    finished: bool,
+    usage: Option<Usage>,
+}
+
+impl Watched {
+    /// First what lies below goes, then the end is told: no turn passes on while its work still runs.
+    fn tell(&mut self, end: End) {
+        self.below = None;
+        if let Some(told) = self.told.take() {
+            told(end);
+        }
+    }
+
+    fn look(&mut self, frame: &Frame) {
+        match frame {
+            Frame::Wire(wire) => {
+                self.finished |= wire.glance.is_finished;
+                self.usage = wire.glance.usage.or(self.usage);
+            }
+            Frame::Event(Event::Finish(_)) => self.finished = true,
+            Frame::Event(Event::Usage(usage)) => self.usage = Some(*usage),
+            Frame::Event(_) => {}
+            Frame::Vectors(vectors) => (self.finished, self.usage) = (true, vectors.usage),
+            _ => self.finished = true,
+        }
+    }
+}
+
+impl Stream for Watched {
+    type Item = Result<Frame>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        let Some(below) = &mut self.below else { return Poll::Ready(None) };
+        let item = std::task::ready!(below.poll_next_unpin(task));
+        Poll::Ready(match item {
+            Some(Ok(frame)) => {
+                self.look(&frame);
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                self.tell(End::Failed(error.kind()));
+                Some(Err(error))
+            }
+            None if self.finished => {
+                let usage = self.usage;
+                self.tell(End::Finished(usage));
+                None
+            }
+            None => {
+                self.tell(End::Failed(Kind::Upstream));
+                Some(Err(truncated()))
+            }
+        })
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let end = if self.finished { End::Finished(self.usage) } else { End::Dropped };
+        self.tell(end);
+    }
+}
+
+/// Writes frames for a client.
+struct Written {
+    frames: Option<Frames>,
+    writer: Option<Box<dyn Writer>>, // none where bytes are passed on
+    client: &'static dyn Dialect,
+    is_done: bool,
+}
+
+impl Written {
+    fn write(&mut self, frame: Frame) -> Result<Bytes> {
+        match (&mut self.writer, frame) {
+            (None, Frame::Wire(wire)) => {
+                self.is_done |= wire.glance.is_done;
+                Ok(wire.bytes)
+            }
+            (None, _) => Err(Error::new(Kind::Internal, "a noun among forwarded bytes")),
+            (Some(writer), frame) => {
+                let mut out = BytesMut::new();
+                writer.write(frame, &mut out)?;
+                Ok(out.freeze())
+            }
+        }
+    }
+
+    fn end(&mut self) -> Option<Bytes> {
+        self.frames = None;
+        let Some(writer) = &mut self.writer else {
+            return (!self.is_done).then(|| self.client.last_word());
+        };
+        let mut out = BytesMut::new();
+        Some(match writer.end(&mut out) {
+            Ok(()) => out.freeze(),
+            Err(error) => self.client.failure(&error),
+        })
+    }
+
+    fn fail(&mut self, error: &Error) -> Option<Bytes> {
+        self.frames = None;
+        // After the last word there is nothing to add, whatever went wrong behind it.
+        (!self.is_done).then(|| self.client.failure(error))
+    }
+}
+
+impl Stream for Written {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let Some(frames) = &mut self.frames else { return Poll::Ready(None) };
+            let item = std::task::ready!(frames.poll_next_unpin(task));
+            let bytes = match item.map(|frame| frame.and_then(|frame| self.write(frame))) {
+                Some(Ok(bytes)) if bytes.is_empty() => continue, // a noun that this dialect has no word for
+                Some(Ok(bytes)) => Some(bytes),
+                Some(Err(error)) => self.fail(&error),
+                None => self.end(),
+            };
+            return Poll::Ready(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{ChatRequest, Operation};
+    use crate::dialect;
+    use std::sync::mpsc;
+
+    fn told(reply: Reply) -> (Reply, mpsc::Receiver<End>) {
+        let (tell, ends) = mpsc::channel();
+        (reply.on_end(move |end| tell.send(end).unwrap()), ends)
+    }
+
+    fn text(text: &str) -> Result<Frame> {
+        Ok(Frame::Event(Event::Text(text.into())))
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_once_whether_finished_failed_or_dropped() {
+        let (reply, ends) = told(Reply::says("hi"));
+        reply.events().collect::<Vec<_>>().await;
+        assert_eq!(ends.iter().collect::<Vec<_>>(), [End::Finished(None)]);
+
+        let failing = stream::iter([text("half"), Err(Error::new(Kind::Timeout, "too slow"))]).boxed();
+        let (reply, ends) = told(Reply::begun(failing).await.unwrap());
+        assert!(reply.events().collect::<Vec<_>>().await.pop().unwrap().is_err());
+        assert_eq!(ends.iter().collect::<Vec<_>>(), [End::Failed(Kind::Timeout)]);
+
+        let (reply, ends) = told(Reply::says("hi"));
+        drop(reply);
+        assert_eq!(ends.iter().collect::<Vec<_>>(), [End::Dropped]);
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_a_finish_has_failed() {
+        let (reply, ends) = told(Reply::begun(stream::iter([text("half")]).boxed()).await.unwrap());
+        let last = reply.events().collect::<Vec<_>>().await.pop().unwrap();
+        assert_eq!(last.unwrap_err().get_code(), Some("stream_truncated"));
+        assert_eq!(ends.recv().unwrap(), End::Failed(Kind::Upstream));
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_after_what_lies_below_has_gone() {
+        let (order, seen) = mpsc::channel();
+        let outer = order.clone();
+        let reply = Reply::says("hi")
+            .on_end(move |_| order.send("inner").unwrap())
+            .on_end(move |_| outer.send("outer").unwrap());
+        drop(reply);
+        assert_eq!(seen.iter().collect::<Vec<_>>(), ["inner", "outer"]);
+    }
+
+    #[tokio::test]
+    async fn an_error_before_the_first_frame_is_the_calls() {
+        let failing = stream::iter([Err(Error::new(Kind::Loading, "loading")), text("never")]).boxed();
+        assert_eq!(Reply::begun(failing).await.unwrap_err().kind(), Kind::Loading);
+        assert!(Reply::begun(stream::empty().boxed()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_a_failure_and_one_last_word() {
+        let call = Call::new(ChatRequest::new("?"), Delivery::Stream);
+        assert_eq!(call.operation, Operation::Chat);
+        let failing = stream::iter([text("half"), Err(truncated())]).boxed();
+        let chunks = Reply::begun(failing).await.unwrap().stream(dialect::openai(), &call).collect::<Vec<_>>().await;
+        let all = String::from_utf8(chunks.concat()).unwrap();
+        assert!(all.contains("stream_truncated") && all.ends_with("data: [DONE]\n\n"), "{all}");
+        assert_eq!(all.matches("[DONE]").count(), 1);
+    }
+}

@@ -1,0 +1,56 @@
+//! Takes typed fields out of a JSON object, and names the one that is wrong.
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+pub(super) struct Fields(Map<String, Value>);
+
+impl Fields {
+    pub(super) fn of(body: &[u8]) -> Result<Fields> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(map)) => Ok(Fields(map)),
+            Ok(_) => Err(Error::invalid("the body must be a JSON object").code("invalid_json")),
+            Err(e) => Err(Error::invalid(format!("the body is not valid JSON: {e}")).code("invalid_json")),
+        }
+    }
+
+    /// A field that may be left out, or null.
+    pub(super) fn take<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<Option<T>> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => serde_json::from_value(value)
+                .map(Some)
+                .map_err(|e| Error::invalid(format!("`{name}` is wrong: {e}")).param(name)),
+        }
+    }
+
+    /// A field that must be there.
+    pub(super) fn need<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<T> {
+        self.take(name)?.ok_or_else(|| Error::invalid(format!("`{name}` is missing")).param(name))
+    }
+
+    /// A number within these limits.
+    pub(super) fn within(&mut self, name: &'static str, low: f32, high: f32) -> Result<Option<f32>> {
+        match self.take::<f32>(name)? {
+            Some(n) if !(low..=high).contains(&n) => {
+                Err(Error::invalid(format!("`{name}` must be between {low} and {high}, not {n}")).param(name))
+            }
+            n => Ok(n),
+        }
+    }
+
+    /// A whole number, 0 or more; clients write "no limit" as -1 too.
+    pub(super) fn count(&mut self, name: &'static str) -> Result<Option<u32>> {
+        match self.take::<i64>(name)? {
+            Some(-1) | None => Ok(None),
+            Some(n) => u32::try_from(n)
+                .map(Some)
+                .map_err(|_| Error::invalid(format!("`{name}` must be a whole number from 0, not {n}")).param(name)),
+        }
+    }
+
+    pub(super) fn rest(self) -> Map<String, Value> {
+        self.0
+    }
+}

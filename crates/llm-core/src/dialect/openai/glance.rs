@@ -1,0 +1,104 @@
+//! What a look at forwarded bytes shows: whether the answer ended or failed, and what it cost.
+//!
+//! Keys are searched as bytes. A key never matches inside a text, because a quote inside a text stands behind a backslash.
+use memchr::memmem;
+use serde::Deserialize;
+
+use super::errors;
+use crate::call::{Glance, Usage};
+use crate::dialect::sse;
+
+pub(super) fn glance(event: &[u8]) -> Glance {
+    let Some(data) = sse::data(event) else { return body(event) };
+    if data.starts_with(b"[DONE]") {
+        return Glance { is_done: true, is_finished: true, ..Glance::default() };
+    }
+    body(&data)
+}
+
+fn body(json: &[u8]) -> Glance {
+    if json.starts_with(b"{\"error\"") || json.starts_with(b"{\"object\":\"error\"") {
+        return Glance { failure: Some(failure(json)), ..Glance::default() };
+    }
+    Glance { is_finished: is_finished(json), usage: usage(json), ..Glance::default() }
+}
+
+fn failure(json: &[u8]) -> crate::Error {
+    let status = serde_json::from_slice::<serde_json::Value>(json).ok().and_then(|v| v["error"]["code"].as_u64());
+    let error = errors::refusal(status.and_then(|s| u16::try_from(s).ok()).unwrap_or(500), json);
+    error
+}
+
+fn is_finished(json: &[u8]) -> bool {
+    // The last choice's, so from the end: a stream's chunk has one, a whole body one a choice.
+    let Some(at) = memmem::rfind(json, b"\"finish_reason\":") else { return false };
+    let value = json[at + 16..].trim_ascii_start();
+    !value.starts_with(b"null") && !value.starts_with(b"\"\"")
+}
+
+fn usage(json: &[u8]) -> Option<Usage> {
+    let at = memmem::rfind(json, b"\"usage\":")?;
+    let value = &json[at + 8..];
+    if !value.trim_ascii_start().starts_with(b"{") {
+        return None; // null
+    }
+    let mut first = serde_json::Deserializer::from_slice(value).into_iter::<WireUsage>();
+    first.next()?.ok().map(Usage::from)
+}
+
+/// Whether a chunk has no choice and tells only what the answer cost.
+pub(super) fn is_usage_only(event: &[u8]) -> bool {
+    let Some(at) = memmem::find(event, b"\"choices\":") else { return false };
+    let value = event[at + 10..].trim_ascii_start();
+    value.strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"]"))
+        && memmem::find(event, b"\"usage\":").is_some()
+}
+
+/// Usage as servers write it; every field may be missing.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct WireUsage {
+    prompt_tokens: Option<u32>,
+    completion_tokens: Option<u32>,
+    prompt_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Details {
+    cached_tokens: Option<u32>,
+}
+
+impl From<WireUsage> for Usage {
+    fn from(wire: WireUsage) -> Usage {
+        Usage {
+            prompt_tokens: wire.prompt_tokens.unwrap_or(0),
+            completion_tokens: wire.completion_tokens.unwrap_or(0),
+            cached_tokens: wire.prompt_tokens_details.and_then(|d| d.cached_tokens),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_talks_of_usage_and_errors_does_not_fool_it() {
+        let event = br#"data: {"choices":[{"delta":{"content":"{\"error\":1} \"finish_reason\":\"stop\" \"usage\":{\"prompt_tokens\":9}"},"finish_reason":null}],"usage":null}"#;
+        let glance = glance(event);
+        assert!(!glance.is_finished && glance.failure.is_none() && glance.usage.is_none());
+    }
+
+    #[test]
+    fn it_sees_the_end_the_cost_and_the_failure() {
+        let end = glance(b"data: {\"choices\":[{\"delta\":{},\"finish_reason\": \"stop\"}]}\n\n");
+        assert!(end.is_finished && !end.is_done);
+        let cost = br#"data: {"choices":[],"usage":{"prompt_tokens":18,"completion_tokens":8,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+        let expected = Usage { prompt_tokens: 18, completion_tokens: 8, cached_tokens: Some(4) };
+        assert_eq!(glance(cost).usage, Some(expected));
+        assert!(is_usage_only(cost));
+        assert!(glance(b"data: [DONE]\n\n").is_done);
+        assert!(glance(br#"data: {"error": {"message":"x","code":400}}"#).failure.is_some());
+    }
+}

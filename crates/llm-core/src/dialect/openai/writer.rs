@@ -1,0 +1,255 @@
+//! Frames written for a client: a stream's chunks, or one whole body at the end.
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::{BufMut, BytesMut};
+use serde_json::{Map, Value, json};
+
+use super::{LAST_WORD, base64};
+use crate::call::truncated;
+use crate::call::*;
+use crate::dialect::Writer;
+use crate::error::{Error, Kind, Result};
+
+pub(super) fn writer(call: &Call) -> Box<dyn Writer> {
+    let head = Head::of(call);
+    match (call.operation, call.delivery) {
+        (Operation::Chat | Operation::Complete, Delivery::Stream) => Box::new(Chunks::new(head, asks_usage(call))),
+        (Operation::Chat | Operation::Complete, Delivery::Whole) => {
+            Box::new(Whole { head, reply: ChatReply::default(), logprobs: None })
+        }
+        _ => Box::new(Single { head, base64: asks_base64(call), is_written: false }),
+    }
+}
+
+/// What every chunk of one answer repeats.
+struct Head {
+    id: String,
+    created: u64,
+    model: String,
+    is_chat: bool,
+}
+
+impl Head {
+    fn of(call: &Call) -> Head {
+        let is_chat = call.operation == Operation::Chat;
+        let id = format!("{}-{}", if is_chat { "chatcmpl" } else { "cmpl" }, call.context.id);
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        Head { id, created, model: call.model.to_string(), is_chat }
+    }
+
+    fn body(&self, chunk: bool, choices: Value) -> Map<String, Value> {
+        let object = match (self.is_chat, chunk) {
+            (true, true) => "chat.completion.chunk",
+            (true, false) => "chat.completion",
+            (false, _) => "text_completion",
+        };
+        let body =
+            json!({"id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices});
+        let Value::Object(body) = body else { unreachable!("json! made an object") };
+        body
+    }
+}
+
+fn asks_usage(call: &Call) -> bool {
+    let asked = |v: &Value| v.get("include_usage").and_then(Value::as_bool).unwrap_or(false);
+    match call.raw("stream_options") {
+        Some(raw) => serde_json::from_slice(raw).is_ok_and(|v| asked(&v)),
+        None => match call.request() {
+            Ok(Request::Chat(r)) => r.extra.get("stream_options").is_some_and(asked),
+            Ok(Request::Complete(r)) => r.extra.get("stream_options").is_some_and(asked),
+            _ => false,
+        },
+    }
+}
+
+fn asks_base64(call: &Call) -> bool {
+    matches!(call.request(), Ok(Request::Embed(r)) if r.base64)
+}
+
+fn usage(usage: Usage) -> Value {
+    let mut body = json!({
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens.saturating_add(usage.completion_tokens),
+    });
+    if let Some(cached) = usage.cached_tokens {
+        body["prompt_tokens_details"] = json!({"cached_tokens": cached});
+    }
+    body
+}
+
+fn stray(frame: &Frame) -> Error {
+    Error::new(
+        Kind::Internal,
+        format!("a frame that does not belong here: {frame:?}").chars().take(80).collect::<String>(),
+    )
+}
+
+/// A stream of chunks.
+struct Chunks {
+    head: Head,
+    asks_usage: bool,
+    has_begun: bool,
+    is_finished: bool,
+    usage: Option<Usage>,
+    logprobs: Value,
+}
+
+impl Chunks {
+    fn new(head: Head, asks_usage: bool) -> Chunks {
+        Chunks { head, asks_usage, has_begun: false, is_finished: false, usage: None, logprobs: Value::Null }
+    }
+
+    fn chunk(&mut self, delta: Value, finish: Option<&FinishReason>, out: &mut BytesMut) {
+        let mut choice =
+            json!({"index": 0, "logprobs": self.logprobs.take(), "finish_reason": finish.map(FinishReason::as_str)});
+        if self.head.is_chat {
+            choice["delta"] = delta;
+        } else {
+            choice["text"] = delta.get("content").cloned().unwrap_or_else(|| "".into());
+        }
+        self.send(json!([choice]), None, out);
+    }
+
+    fn send(&self, choices: Value, usage: Option<Value>, out: &mut BytesMut) {
+        let mut body = self.head.body(true, choices);
+        if let Some(usage) = usage {
+            body.insert("usage".into(), usage);
+        }
+        out.put_slice(b"data: ");
+        out.put_slice(Value::Object(body).to_string().as_bytes());
+        out.put_slice(b"\n\n");
+    }
+}
+
+impl Writer for Chunks {
+    fn write(&mut self, frame: Frame, out: &mut BytesMut) -> Result<()> {
+        let Frame::Event(event) = frame else { return Err(stray(&frame)) };
+        if !std::mem::replace(&mut self.has_begun, true) && self.head.is_chat {
+            self.chunk(json!({"role": "assistant", "content": ""}), None, out);
+        }
+        match event {
+            Event::Text(text) => self.chunk(json!({"content": text}), None, out),
+            // vLLM's word and the older one that most clients read.
+            Event::Reasoning(text) => self.chunk(json!({"reasoning": text, "reasoning_content": text}), None, out),
+            Event::ToolCall(call) => self.chunk(json!({"tool_calls": [call]}), None, out),
+            Event::Logprobs(logprobs) => self.logprobs = logprobs,
+            Event::Finish(reason) => {
+                self.is_finished = true;
+                self.chunk(json!({}), Some(&reason), out);
+            }
+            Event::Usage(usage) => self.usage = Some(usage),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, out: &mut BytesMut) -> Result<()> {
+        if !self.is_finished {
+            return Err(truncated());
+        }
+        if self.asks_usage {
+            self.send(json!([]), Some(usage(self.usage.unwrap_or_default())), out);
+        }
+        out.put_slice(LAST_WORD);
+        Ok(())
+    }
+}
+
+/// One body at the end.
+struct Whole {
+    head: Head,
+    reply: ChatReply,
+    logprobs: Option<Value>,
+}
+
+impl Whole {
+    fn choice(&self, reason: &FinishReason) -> Value {
+        let mut choice = json!({"index": 0, "logprobs": self.logprobs, "finish_reason": reason.as_str()});
+        if !self.head.is_chat {
+            choice["text"] = self.reply.text.clone().into();
+            return choice;
+        }
+        let only_tools = self.reply.text.is_empty() && !self.reply.tool_calls.is_empty();
+        let mut message =
+            json!({"role": "assistant", "content": (!only_tools).then_some(&self.reply.text), "refusal": null});
+        if !self.reply.reasoning.is_empty() {
+            message["reasoning"] = self.reply.reasoning.clone().into();
+            message["reasoning_content"] = self.reply.reasoning.clone().into();
+        }
+        if !self.reply.tool_calls.is_empty() {
+            message["tool_calls"] = self.reply.tool_calls.clone().into();
+        }
+        choice["message"] = message;
+        choice
+    }
+}
+
+impl Writer for Whole {
+    fn write(&mut self, frame: Frame, _: &mut BytesMut) -> Result<()> {
+        match frame {
+            Frame::Event(Event::Logprobs(more)) => join_logprobs(self.logprobs.get_or_insert(Value::Null), more),
+            Frame::Event(event) => self.reply.add(event),
+            other => return Err(stray(&other)),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, out: &mut BytesMut) -> Result<()> {
+        let reason = self.reply.finish_reason.clone().ok_or_else(truncated)?;
+        let mut body = self.head.body(false, json!([self.choice(&reason)]));
+        body.insert("usage".into(), usage(self.reply.usage.unwrap_or_default()));
+        out.put_slice(Value::Object(body).to_string().as_bytes());
+        Ok(())
+    }
+}
+
+/// The lists of one chunk's log probabilities behind those of the chunks before.
+fn join_logprobs(so_far: &mut Value, more: Value) {
+    let (Value::Object(ours), Value::Object(theirs)) = (&mut *so_far, &more) else { return *so_far = more };
+    for (name, list) in theirs {
+        match (ours.get_mut(name).and_then(Value::as_array_mut), list.as_array()) {
+            (Some(ours), Some(theirs)) => ours.extend(theirs.iter().cloned()),
+            _ => drop(ours.insert(name.clone(), list.clone())),
+        }
+    }
+}
+
+/// Replies of one frame: vectors, tokens, texts, models.
+struct Single {
+    head: Head,
+    base64: bool,
+    is_written: bool,
+}
+
+impl Writer for Single {
+    fn write(&mut self, frame: Frame, out: &mut BytesMut) -> Result<()> {
+        let body = match frame {
+            Frame::Vectors(vectors) => self.vectors(vectors),
+            Frame::Tokens(tokens) => json!(tokens),
+            Frame::Text(text) => json!({"prompt": text}),
+            Frame::Models(models) => json!({"object": "list", "data": models}),
+            other => return Err(stray(&other)),
+        };
+        self.is_written = true;
+        out.put_slice(body.to_string().as_bytes());
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut BytesMut) -> Result<()> {
+        if self.is_written { Ok(()) } else { Err(truncated()) }
+    }
+}
+
+impl Single {
+    fn vectors(&self, embeddings: Embeddings) -> Value {
+        let vector = |v: Vec<f32>| if self.base64 { json!(base64::encode(&v)) } else { json!(v) };
+        let row = |(index, v)| json!({"object": "embedding", "index": index, "embedding": vector(v)});
+        let cost = embeddings.usage.unwrap_or_default();
+        json!({
+            "object": "list",
+            "data": embeddings.vectors.into_iter().enumerate().map(row).collect::<Vec<_>>(),
+            "model": self.head.model,
+            "usage": {"prompt_tokens": cost.prompt_tokens, "total_tokens": cost.prompt_tokens},
+        })
+    }
+}

@@ -1,0 +1,228 @@
+//! What went wrong, as the caller can act on it: one type for every floor.
+use std::fmt;
+use std::time::Duration;
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an error. Status codes, exit codes and exceptions are chosen from it at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The request is wrong: change it.
+    Invalid,
+    /// This provider cannot do it: ask another, which the message names.
+    Unsupported,
+    /// The key is missing or wrong.
+    Unauthorized,
+    /// No such model, file or route.
+    NotFound,
+    /// The prompt and the answer do not fit the context window: shorten them.
+    ContextLength,
+    /// Too many requests of this caller: wait.
+    RateLimited,
+    /// Everything is busy and the line is full: wait.
+    Overloaded,
+    /// The model is being loaded: wait.
+    Loading,
+    /// Nobody answers there: wait or mend the server.
+    Unavailable,
+    /// It took longer than allowed.
+    Timeout,
+    /// The server answered nonsense, broke off or failed.
+    Upstream,
+    /// The configuration is wrong: mend it at the place the message names.
+    Config,
+    /// A bug of ours.
+    Internal,
+}
+
+impl Kind {
+    /// The same request may succeed a little later.
+    pub fn is_retryable(self) -> bool {
+        use Kind::*;
+        matches!(self, RateLimited | Overloaded | Loading | Unavailable | Timeout | Upstream)
+    }
+
+    /// Another provider may answer where this one failed; the caller's own mistakes fail everywhere.
+    pub fn is_failover(self) -> bool {
+        use Kind::*;
+        self.is_retryable() || matches!(self, Unauthorized | NotFound | Unsupported | Internal)
+    }
+
+    /// The provider is ill, as opposed to the request, or to a provider that is well and busy.
+    pub fn is_sick(self) -> bool {
+        matches!(self, Kind::Unavailable | Kind::Timeout | Kind::Upstream | Kind::Internal)
+    }
+
+    /// The word for it in logs and metrics.
+    pub fn name(self) -> &'static str {
+        use Kind::*;
+        match self {
+            Invalid => "invalid",
+            Unsupported => "unsupported",
+            Unauthorized => "unauthorized",
+            NotFound => "not_found",
+            ContextLength => "context_length",
+            RateLimited => "rate_limited",
+            Overloaded => "overloaded",
+            Loading => "loading",
+            Unavailable => "unavailable",
+            Timeout => "timeout",
+            Upstream => "upstream",
+            Config => "config",
+            Internal => "internal",
+        }
+    }
+}
+
+/// An error with its kind, one sentence, and what the caller needs to mend it.
+///
+/// Neither prompts nor answers ever stand in it. It is one pointer wide, and cheap to clone, because a line of waiting
+/// callers may all be told the same.
+///
+/// ```
+/// use llm_core::{Error, Kind};
+/// let error = Error::new(Kind::Invalid, "`temperature` must be between 0 and 2").param("temperature");
+/// assert_eq!(error.to_string(), "`temperature` must be between 0 and 2");
+/// assert!(!error.kind().is_retryable());
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: Kind,
+    message: String,
+    place: String,
+    code: Option<&'static str>,
+    param: Option<String>,
+    retry_after: Option<Duration>,
+    source: Option<std::sync::Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of this kind; the message is one lower-case sentence without a full stop.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        let (place, message) = (String::new(), message.into());
+        Error(Box::new(Inner { kind, message, place, code: None, param: None, retry_after: None, source: None }))
+    }
+
+    /// A request that its sender must change.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::new(Kind::Invalid, message)
+    }
+
+    /// A configuration that its owner must change.
+    pub fn config(message: impl Into<String>) -> Self {
+        Error::new(Kind::Config, message)
+    }
+
+    /// Where it happened: `models.coder`, told on the way up, so the outermost place comes last.
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        let inner = &mut self.0;
+        inner.place = if inner.place.is_empty() { place.to_string() } else { format!("{place}.{}", inner.place) };
+        self
+    }
+
+    /// The machine's word for it, where OpenAI's clients know one: `model_not_found`.
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.0.code = Some(code);
+        self
+    }
+
+    /// The field of the request that is to blame.
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.0.param = Some(param.into());
+        self
+    }
+
+    /// How long to wait before trying again.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// What caused it.
+    pub fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(std::sync::Arc::new(source));
+        self
+    }
+
+    /// The same error as another kind, for a door that means something else by it.
+    pub fn as_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// What the caller can do about it.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The sentence without its place.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The machine's word for it, given or implied by the kind.
+    pub fn get_code(&self) -> Option<&'static str> {
+        self.0.code.or(match self.0.kind {
+            Kind::ContextLength => Some("context_length_exceeded"),
+            Kind::Unauthorized => Some("invalid_api_key"),
+            Kind::RateLimited => Some("rate_limit_exceeded"),
+            Kind::Overloaded => Some("queue_full"),
+            Kind::Loading => Some("model_loading"),
+            Kind::Unsupported => Some("unsupported"),
+            _ => None,
+        })
+    }
+
+    /// The field of the request that is to blame.
+    pub fn get_param(&self) -> Option<&str> {
+        self.0.param.as_deref()
+    }
+
+    /// How long to wait before trying again, where somebody knows.
+    pub fn get_retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.place.as_str() {
+            "" => f.write_str(&self.0.message),
+            place => write!(f, "{place}: {}", self.0.message),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {self}", self.0.kind.name())?;
+        self.0.source.as_ref().map_or(Ok(()), |source| write!(f, " (because {source})"))
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_told_from_the_outside_in() {
+        let error = Error::config("no such provider").at("provider").at("models.coder");
+        assert_eq!(error.to_string(), "models.coder.provider: no such provider");
+    }
+
+    #[test]
+    fn an_error_is_one_pointer_wide() {
+        assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
+    }
+}

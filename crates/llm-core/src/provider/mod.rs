@@ -1,0 +1,52 @@
+//! Providers: everything that answers. A new one is a file and its line in [`PROVIDERS`].
+pub mod fake;
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use toml::Table;
+
+use crate::call::Provider;
+use crate::error::{Error, Result};
+
+/// The kinds of provider that are built in, in the order in which help lists them. Doors may pass further ones, such as
+/// the engine's, when they build a configuration.
+pub const PROVIDERS: &[Kind] = &[
+    fake::FAKE, // for tests and demonstrations
+];
+
+/// A kind of provider: its name in the configuration, and how one is built from the settings beside the name.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// What `provider = ".."` says.
+    pub name: &'static str,
+    /// One line for help and documents.
+    pub about: &'static str,
+    /// Builds one. Touches no network and loads no weights, so that building is checking.
+    pub build: fn(&Table) -> Result<Arc<dyn Provider>>,
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kind({})", self.name)
+    }
+}
+
+/// Settings as a part's own `Config`; an error names the field.
+///
+/// # Errors
+/// `Config`, with the place inside the settings.
+pub fn settings<C: DeserializeOwned>(table: &Table) -> Result<C> {
+    C::deserialize(toml::Value::Table(table.clone())).map_err(|e| Error::config(e.message().trim().to_owned()))
+}
+
+/// Finds a kind by its name.
+///
+/// # Errors
+/// `Config`, naming those there are.
+pub fn find<'k>(name: &str, kinds: impl Iterator<Item = &'k Kind> + Clone) -> Result<&'k Kind> {
+    kinds.clone().find(|kind| kind.name == name).ok_or_else(|| {
+        let known: Vec<_> = kinds.map(|kind| kind.name).collect();
+        Error::config(format!("no such provider: {name}; there are {}", known.join(", "))).at("provider")
+    })
+}
