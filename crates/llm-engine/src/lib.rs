@@ -1,1 +1,3 @@
-//! Placeholder.
+//! llama.cpp in this process, as a provider of `llm-core`.
+
+pub mod gguf;
