@@ -10,17 +10,19 @@ pub(super) struct Case {
     pub body: Vec<u8>,
     pub connections: usize,
     pub gate: f64,
-    pub lasts: Duration,
+    /// A run of each proxy is cut in so many slices of this length.
+    pub slices: usize,
+    pub slice: Duration,
 }
 
 pub(super) fn all(options: &Options) -> Vec<Case> {
-    let second = options.lasting(Duration::from_secs(1));
     let case = |name: &str, connections, gate, body: String| Case {
         name: format!("{name}, {connections} connections"),
         body: body.into_bytes(),
         connections,
         gate,
-        lasts: second,
+        slices: options.slices(10),
+        slice: Duration::from_millis(100),
     };
     let at = |connections: usize| {
         [
@@ -31,7 +33,8 @@ pub(super) fn all(options: &Options) -> Vec<Case> {
         ]
     };
     let paced = case("paced SSE chunk", 64, 1.2, stream("chunks=200 every_ms=5"));
-    let paced = Case { lasts: 3 * second, ..paced };
+    // A stream lasts a second, and each client asks for one in a slice.
+    let paced = Case { slices: options.slices(3), ..paced };
     let cases = options.connections.iter().copied().flat_map(at).chain([paced]);
     cases.filter(|case| case.name.contains(&options.only)).collect()
 }

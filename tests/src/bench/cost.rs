@@ -1,4 +1,4 @@
-//! CPU time for each request or chunk, every case and proxy in random order, so that no drift favours either.
+//! CPU time for each request or chunk, nginx and the gateway by turns, so that no drift of the machine favours either.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,10 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-    /// How many times nginx's cost, by the medians.
+    /// How many times nginx's cost, run by run: what slows the machine slows both in the same run.
     pub(super) fn ratio(&self) -> f64 {
-        median(&self.subject) / median(&self.nginx)
+        let ratios: Vec<f64> = self.subject.iter().zip(&self.nginx).map(|(subject, nginx)| subject / nginx).collect();
+        median(&ratios)
     }
 }
 
@@ -36,17 +37,13 @@ pub(super) async fn measure(proxies: &Proxies, cases: &[Case], options: &Options
     let mut dice = fastrand::Rng::with_seed(options.seed);
     for round in 1..=options.runs() {
         eprintln!("round {round} of {}", options.runs());
-        let mut order: Vec<usize> = (0..2 * cases.len()).collect();
+        let mut order: Vec<usize> = (0..cases.len()).collect();
         dice.shuffle(&mut order);
         for turn in order {
-            let (case, cost) = (&cases[turn / 2], &mut costs[turn / 2]);
-            let pair = [(&proxies.nginx, &mut cost.nginx), (&proxies.subject, &mut cost.subject)];
-            let (proxy, figures) = pair.into_iter().nth(turn % 2).expect("two proxies");
-            figures.push(
-                once(proxy, case, &questions[turn / 2])
-                    .await
-                    .with_context(|| format!("{}: {}", proxy.name, case.name))?,
-            );
+            let (case, cost) = (&cases[turn], &mut costs[turn]);
+            let [nginx, subject] = once(proxies, case, &questions[turn], &mut dice).await.context(case.name.clone())?;
+            cost.nginx.push(nginx);
+            cost.subject.push(subject);
         }
     }
     Ok(costs)
@@ -62,12 +59,42 @@ async fn learn(proxies: &Proxies, cases: &[Case]) -> Result<Vec<Arc<Question>>> 
     Ok(questions)
 }
 
-async fn once(proxy: &Proxy, case: &Case, question: &Arc<Question>) -> Result<f64> {
-    let mut clients = Clients::connect(proxy.address, case.connections).await?;
-    clients.run(question, Plan::lasting(Duration::from_millis(100))).await?;
-    let before = proxy.cpu()?;
-    let report = clients.run(question, Plan::lasting(case.lasts)).await?;
-    let spent = proxy.cpu()? - before;
-    let units = report.answered() * question.events().max(1);
-    Ok(spent.as_secs_f64() * 1e6 / units as f64)
+/// One run of a case: both proxies in slices by turns, the first of each pair by chance.
+async fn once(proxies: &Proxies, case: &Case, question: &Arc<Question>, dice: &mut fastrand::Rng) -> Result<[f64; 2]> {
+    let mut sides =
+        [Side::warm(&proxies.nginx, case, question).await?, Side::warm(&proxies.subject, case, question).await?];
+    for _ in 0..case.slices {
+        let first = dice.usize(..2);
+        sides[first].slice(case, question).await?;
+        sides[1 - first].slice(case, question).await?;
+    }
+    let [nginx, subject] = &sides;
+    Ok([nginx.cost(question)?, subject.cost(question)?])
+}
+
+/// A proxy in a run. Its CPU counts in the other's slices too: what it puts off is not forgiven.
+struct Side<'a> {
+    proxy: &'a Proxy,
+    clients: Clients,
+    before: Duration,
+    answered: usize,
+}
+
+impl<'a> Side<'a> {
+    async fn warm(proxy: &'a Proxy, case: &Case, question: &Arc<Question>) -> Result<Side<'a>> {
+        let mut clients = Clients::connect(proxy.address, case.connections).await?;
+        clients.run(question, Plan::lasting(Duration::from_millis(100))).await.context(proxy.name.clone())?;
+        Ok(Side { proxy, clients, before: proxy.cpu()?, answered: 0 })
+    }
+
+    async fn slice(&mut self, case: &Case, question: &Arc<Question>) -> Result<()> {
+        let report = self.clients.run(question, Plan::lasting(case.slice)).await;
+        self.answered += report.context(self.proxy.name.clone())?.answered();
+        Ok(())
+    }
+
+    fn cost(&self, question: &Question) -> Result<f64> {
+        let spent = self.proxy.cpu()? - self.before;
+        Ok(spent.as_secs_f64() * 1e6 / (self.answered * question.events().max(1)) as f64)
+    }
 }

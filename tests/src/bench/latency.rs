@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::cost::median;
 use super::proxies::{KEY, Proxies};
-use super::{Options, case, conversation};
+use super::{case, conversation};
 use crate::load::{Clients, Plan, Question, post};
 
 /// The median over the runs, in microseconds.
@@ -20,20 +20,21 @@ pub(super) struct Latency {
 /// 16 clients ask 1,000 times a second together.
 const CLIENTS: usize = 16;
 const EVERY: Duration = Duration::from_millis(16);
+const LASTS: Duration = Duration::from_secs(2);
 const RUNS: usize = 3;
 
-pub(super) async fn measure(proxies: &Proxies, options: &Options) -> Result<Vec<Latency>> {
+pub(super) async fn measure(proxies: &Proxies) -> Result<Vec<Latency>> {
     let mut latencies = Vec::new();
     for (name, body) in [("small chat", case::small()), ("37 KB chat", conversation::model_first())] {
         let request = post("/v1/chat/completions", Some(KEY), body.as_bytes());
         let question = Arc::new(Question::learn(proxies.upstream.address, request).await?);
-        latencies.extend(compare(proxies, name, &question, options).await?);
+        latencies.extend(compare(proxies, name, &question).await?);
     }
     Ok(latencies)
 }
 
-async fn compare(proxies: &Proxies, name: &str, question: &Arc<Question>, options: &Options) -> Result<Vec<Latency>> {
-    let plan = Plan { every: EVERY, ..Plan::lasting(options.lasting(Duration::from_secs(2))) };
+async fn compare(proxies: &Proxies, name: &str, question: &Arc<Question>) -> Result<Vec<Latency>> {
+    let plan = Plan { every: EVERY, ..Plan::lasting(LASTS) };
     let ways = [&proxies.upstream, &proxies.nginx, &proxies.subject];
     let mut times = [const { (Vec::new(), Vec::new()) }; 3];
     for _ in 0..RUNS {

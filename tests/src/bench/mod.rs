@@ -13,7 +13,6 @@ mod proxies;
 mod table;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -56,8 +55,8 @@ impl Options {
         if self.quick { self.runs.min(3) } else { self.runs }
     }
 
-    fn lasting(&self, usual: Duration) -> Duration {
-        if self.quick { usual / 3 } else { usual }
+    fn slices(&self, usual: usize) -> usize {
+        if self.quick { usual.div_ceil(3) } else { usual }
     }
 }
 
@@ -71,7 +70,7 @@ pub async fn run(options: &Options) -> Result<bool> {
     let costs = cost::measure(&proxies, &cases, options).await?;
     let mut holds = table::costs(&cases, &costs);
     if options.only.is_empty() {
-        table::latencies(&latency::measure(&proxies, options).await?);
+        table::latencies(&latency::measure(&proxies).await?);
         holds &= table::memory(&memory::measure(&proxies, idle).await?);
     }
     Ok(holds || options.no_gate)

@@ -59,9 +59,21 @@ async fn nginx(folder: &Path, name: &str, upstream: SocketAddr) -> Result<Proxy>
     let mut command = Command::new("nginx");
     command.arg("-p").arg(&folder).arg("-e").arg(folder.join("error.log")).arg("-c").arg(folder.join("nginx.conf"));
     let process = up(Process::spawn(&mut command)?, address, &folder.join("error.log")).await?;
-    let ids = process::family(process.id())?;
-    ensure!(ids.len() == cores() + 1, "nginx has {} processes, not {} and their master", ids.len(), cores());
+    let ids = workers(&process).await?;
     Ok(Proxy { name: name.into(), address, ids, _process: process })
+}
+
+/// The master and its workers, once all are there: the first answers while the last is still being started.
+async fn workers(master: &Process) -> Result<Vec<u32>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ids = process::family(master.id())?;
+        if ids.len() == cores() + 1 {
+            return Ok(ids);
+        }
+        ensure!(Instant::now() < deadline, "nginx has {} processes, not {} and their master", ids.len(), cores());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// nginx at its best for this work: no log, nothing buffered on the way back, a body kept in memory, connections kept

@@ -61,7 +61,14 @@ mod tests {
 
     #[test]
     fn one_case_above_its_gate_fails_the_bench() {
-        let case = || Case { name: String::new(), body: Vec::new(), connections: 1, gate: 1.5, lasts: Duration::ZERO };
+        let case = || Case {
+            name: String::new(),
+            body: Vec::new(),
+            connections: 1,
+            gate: 1.5,
+            slices: 1,
+            slice: Duration::ZERO,
+        };
         let cases = [case(), case()];
         let cost = |subject: f64| Cost { nginx: vec![9.0, 10.0, 30.0], subject: vec![0.0, subject, 90.0] };
         assert!(costs(&cases, &[cost(15.0), cost(10.0)]));
