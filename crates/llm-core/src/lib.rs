@@ -5,7 +5,9 @@
 pub mod call;
 pub mod dialect;
 pub mod error;
+pub mod policy;
 pub mod provider;
+pub mod secret;
 
 pub use call::*;
 pub use error::{Error, Kind, Result};

@@ -1,9 +1,9 @@
 //! What goes along with a call and is not part of the question: who asks, until when, and how it fares.
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The circumstances of one call, shared by everybody it passes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Context {
     /// Names the call in logs, in error reports and upstream.
     pub id: String,
@@ -13,8 +13,19 @@ pub struct Context {
     pub session: Option<String>,
     /// When the caller stops caring.
     pub deadline: Option<Instant>,
+    /// How long the caller is willing to wait while a model is being loaded; zero asks for an error instead.
+    pub patience: Duration,
     /// How it fares: everyone below tells it, the doors watch it.
     pub progress: watch::Sender<Progress>,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        // A program would rather wait for a model than fail; servers set their clients' patience themselves.
+        let patience = Duration::from_secs(600);
+        let (id, caller, session, deadline) = Default::default();
+        Context { id, caller, session, deadline, patience, progress: watch::Sender::default() }
+    }
 }
 
 impl Context {

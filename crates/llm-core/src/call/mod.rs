@@ -51,6 +51,11 @@ pub trait Provider: Send + Sync {
         Operations::CHAT
     }
 
+    /// How many calls it works on at once; `None` for as many as come.
+    fn width(&self) -> Option<usize> {
+        None
+    }
+
     /// The life of what must be loaded before it answers; `None` for what always runs.
     fn life(&self) -> Option<&dyn Life> {
         None

@@ -102,6 +102,11 @@ fn line_end(bytes: &[u8]) -> usize {
 
 /// The data of one event; `None` for a comment. Several `data:` lines are joined as the standard says.
 pub fn data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
+    // Nearly every event is one line.
+    let line = memchr::memchr2(b'\n', b'\r', event).unwrap_or(event.len());
+    if event.starts_with(b"data:") && event[line..].iter().all(|b| matches!(b, b'\n' | b'\r')) {
+        return Some(event[5..line].strip_prefix(b" ").unwrap_or(&event[5..line]).into());
+    }
     let mut lines = event
         .split(|b| matches!(b, b'\n' | b'\r'))
         .filter_map(|line| line.strip_prefix(b"data:"))

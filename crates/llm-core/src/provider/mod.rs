@@ -1,5 +1,7 @@
 //! Providers: everything that answers. A new one is a file and its line in [`PROVIDERS`].
 pub mod fake;
+pub mod hosts;
+pub mod http;
 
 use std::sync::Arc;
 
@@ -12,7 +14,11 @@ use crate::error::{Error, Result};
 /// The kinds of provider that are built in, in the order in which help lists them. Doors may pass further ones, such as
 /// the engine's, when they build a configuration.
 pub const PROVIDERS: &[Kind] = &[
-    fake::FAKE, // for tests and demonstrations
+    hosts::VLLM,       // what this project is made for
+    hosts::OPENAI,     // the API itself
+    hosts::OLLAMA,     // many laptops have it
+    hosts::COMPATIBLE, // everyone else
+    fake::FAKE,        // for tests and demonstrations
 ];
 
 /// A kind of provider: its name in the configuration, and how one is built from the settings beside the name.

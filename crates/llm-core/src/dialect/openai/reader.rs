@@ -82,7 +82,10 @@ fn whole(json: &[u8], nouns: &mut Vec<Frame>) -> Result<()> {
     Ok(())
 }
 
-fn choice(choice: Choice, nouns: &mut Vec<Frame>) {
+fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
+    if choice.message.is_some() {
+        choice.finish_reason.get_or_insert_with(|| "stop".into()); // a whole answer has ended, whether it says so or not
+    }
     let mut say = |event| nouns.push(Frame::Event(event));
     let full = |text: Option<String>| text.filter(|t| !t.is_empty());
     if let Some(said) = choice.delta.or(choice.message) {

@@ -1,0 +1,41 @@
+//! What survives a reload: every part whose text did not change is handed on as it is.
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::Result;
+
+type Part = Arc<dyn Any + Send + Sync>;
+
+/// The parts of a configuration by their text; looked up in the one before, collected for the one after.
+#[derive(Default)]
+pub struct Keep {
+    before: HashMap<String, Part>,
+    after: HashMap<String, Part>,
+}
+
+impl Keep {
+    /// The parts that were in use so far, for the next configuration.
+    pub fn next(self) -> Keep {
+        Keep { before: self.after, after: HashMap::new() }
+    }
+
+    /// A copy to build the next configuration with, so that one that fails changes nothing.
+    pub fn reuse(&self) -> Keep {
+        Keep { before: self.after.clone(), after: HashMap::new() }
+    }
+
+    /// The part with this text: the one there was, or a new one. Asked twice, it is the same part.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn part<T: Send + Sync + 'static>(&mut self, text: String, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        let known = self.after.get(&text).or_else(|| self.before.get(&text)).cloned();
+        let part = match known.and_then(|part| part.downcast::<T>().ok()) {
+            Some(part) => part,
+            None => Arc::new(make()?),
+        };
+        self.after.insert(text, part.clone());
+        Ok(part)
+    }
+}

@@ -1,0 +1,124 @@
+//! An upstream's stream as frames: whole events, uncopied, each glanced at once.
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+
+use super::inline::Inline;
+use crate::call::{Frame, Glance, Wire, truncated};
+use crate::dialect::Dialect;
+use crate::dialect::sse::{self, Splitter};
+use crate::error::{Error, Result};
+
+pub(super) struct Events {
+    body: Option<Inline>,
+    splitter: Splitter,
+    dialect: &'static dyn Dialect,
+    drop_usage: bool, // the client did not ask for that frame; we did
+    has_begun: bool,
+    is_finished: bool,
+    failure: Option<Error>, // met behind good events, which go first
+}
+
+impl Events {
+    pub(super) fn new(body: Inline, dialect: &'static dyn Dialect, drop_usage: bool) -> Events {
+        let splitter = Splitter::default();
+        Events { body: Some(body), splitter, dialect, drop_usage, has_begun: false, is_finished: false, failure: None }
+    }
+
+    /// The events of one chunk as a frame; `None` if there is nothing to pass on.
+    fn frame(&mut self, whole: Bytes) -> Option<Wire> {
+        let (mut seen, mut has_data, mut at, mut left_out) = (Glance::default(), false, 0, Vec::new());
+        for event in sse::events(&whole) {
+            let glance = self.dialect.glance(event);
+            if let Some(failure) = glance.failure {
+                self.failure = Some(failure);
+                self.body = None;
+                left_out.push(at..whole.len());
+                break;
+            }
+            has_data |= !event.starts_with(b":");
+            seen.is_finished |= glance.is_finished;
+            seen.is_done |= glance.is_done;
+            if let Some(usage) = glance.usage {
+                seen.usage = Some(usage);
+                if self.drop_usage && self.dialect.is_usage_only(event) {
+                    left_out.push(at..at + event.len());
+                }
+            }
+            at += event.len();
+        }
+        self.is_finished |= seen.is_finished;
+        // A comment is no beginning; later on it keeps the client's line alive.
+        if !(has_data || self.has_begun) {
+            return None;
+        }
+        let bytes = without(whole, &left_out);
+        let is_empty = bytes.is_empty() && seen.usage.is_none();
+        self.has_begun |= !bytes.is_empty();
+        (!is_empty).then_some(Wire { bytes, glance: seen })
+    }
+
+    /// The last event of a server that forgot the blank line behind it; a piece of an event is dropped.
+    fn tail(&mut self) -> Option<Wire> {
+        let tail = self.splitter.finish();
+        let data = sse::data(&tail)?;
+        let is_whole = data.starts_with(b"[DONE]") || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok();
+        is_whole.then(|| [&tail[..], b"\n\n"].concat().into()).and_then(|whole| self.frame(whole))
+    }
+
+    fn end(&mut self) -> Option<Result<Frame>> {
+        if let Some(failure) = self.failure.take() {
+            return Some(Err(failure));
+        }
+        self.body.take()?;
+        if let Some(wire) = self.tail() {
+            self.body = None;
+            self.failure = self.failure.take().or((!self.is_finished).then(truncated));
+            return Some(Ok(Frame::Wire(wire)));
+        }
+        (!self.is_finished).then(|| Err(truncated()))
+    }
+}
+
+impl Stream for Events {
+    type Item = Result<Frame>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let Some(body) = &mut self.body else { return Poll::Ready(self.end()) };
+            let chunk = match ready!(body.poll_chunk(cx)) {
+                Some(chunk) => chunk.and_then(|chunk| self.splitter.push(chunk)),
+                None => return Poll::Ready(self.end()),
+            };
+            match chunk {
+                Ok(whole) if whole.is_empty() => {}
+                Ok(whole) => {
+                    if let Some(wire) = self.frame(whole) {
+                        return Poll::Ready(Some(Ok(Frame::Wire(wire))));
+                    }
+                }
+                Err(error) => {
+                    self.body = None;
+                    // Behind its finish a broken line loses nothing.
+                    return Poll::Ready((!self.is_finished).then_some(Err(error)));
+                }
+            }
+        }
+    }
+}
+
+fn without(whole: Bytes, left_out: &[std::ops::Range<usize>]) -> Bytes {
+    if left_out.is_empty() {
+        return whole;
+    }
+    let mut kept = BytesMut::with_capacity(whole.len());
+    let mut from = 0;
+    for range in left_out {
+        kept.extend_from_slice(&whole[from..range.start]);
+        from = range.end;
+    }
+    kept.extend_from_slice(&whole[from..]);
+    kept.freeze()
+}
