@@ -1,13 +1,28 @@
 //! Every LLM provider behind one trait, with the queues, retries, timeouts and fallbacks that programs need in front of one.
 //!
-//! A [`Call`] goes down, a [`Reply`] comes up. Everything that answers is a [`Provider`]; everything that decides is a
-//! `Provider` around a `Provider`; everything that knows a JSON shape is a [`dialect::Dialect`].
+//! Programs hold an [`Llm`]: its methods are the verbs. Below, a [`Call`] goes down and a [`Reply`] comes up; everything
+//! that answers is a [`Provider`], everything that decides is a `Provider` around a `Provider` ([`policy`], [`route`]),
+//! and everything that knows a JSON shape is a [`dialect::Dialect`].
 pub mod call;
 pub mod dialect;
 pub mod error;
+pub mod gateway;
+pub mod llm;
 pub mod policy;
 pub mod provider;
+pub mod route;
 pub mod secret;
 
 pub use call::*;
 pub use error::{Error, Kind, Result};
+pub use gateway::{Config, Gateway, ModelStatus};
+pub use llm::{ChatStream, Llm};
+
+/// The models that the process's environment names. The built-in engine is a crate of its own: pass its kind to
+/// [`Llm::from_env`] if it shall be the default.
+///
+/// # Errors
+/// `Config`, naming the variable and the remedy.
+pub fn from_env() -> Result<Llm> {
+    Llm::from_env(&|name| std::env::var(name).ok(), &[])
+}

@@ -97,6 +97,40 @@ impl Reply {
         }
     }
 
+    /// A chat's or completion's answer, put together.
+    ///
+    /// # Errors
+    /// The stream's own.
+    pub async fn chat(self) -> Result<ChatReply> {
+        let (mut answer, mut events) = (ChatReply::default(), self.events());
+        while let Some(frame) = events.next().await {
+            if let Frame::Event(event) = frame? {
+                answer.add(event);
+            }
+        }
+        if answer.finish_reason.is_none() {
+            return Err(truncated());
+        }
+        Ok(answer)
+    }
+
+    /// The models of a list.
+    ///
+    /// # Errors
+    /// The stream's own; `Upstream` if it is something else.
+    pub async fn models(self) -> Result<Vec<ModelInfo>> {
+        self.single(|frame| if let Frame::Models(models) = frame { Some(models) } else { None }).await
+    }
+
+    /// The one frame of a reply that has one.
+    ///
+    /// # Errors
+    /// The stream's own; `Upstream` if it is something else.
+    pub async fn single<T>(self, pick: impl FnOnce(Frame) -> Option<T>) -> Result<T> {
+        let frame = self.events().next().await.unwrap_or_else(|| Err(truncated()))?;
+        pick(frame).ok_or_else(|| Error::new(Kind::Upstream, "the upstream answered something else than was asked"))
+    }
+
     /// The whole answer in the client's dialect: the upstream's own bytes if they can be.
     ///
     /// # Errors

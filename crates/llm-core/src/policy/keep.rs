@@ -15,14 +15,14 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// The parts that were in use so far, for the next configuration.
+    /// After a build that went well: its parts are those before the next one.
     pub fn next(self) -> Keep {
         Keep { before: self.after, after: HashMap::new() }
     }
 
-    /// A copy to build the next configuration with, so that one that fails changes nothing.
-    pub fn reuse(&self) -> Keep {
-        Keep { before: self.after.clone(), after: HashMap::new() }
+    /// After a build that failed: nothing has changed.
+    pub fn undo(self) -> Keep {
+        Keep { before: self.before, after: HashMap::new() }
     }
 
     /// The part with this text: the one there was, or a new one. Asked twice, it is the same part.

@@ -1,0 +1,93 @@
+//! Configuration becomes parts: deployments in their policies, models in theirs, and a router over them.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use toml::Table;
+
+use super::config::{Config, DeploymentConfig, ModelConfig};
+use crate::call::{Operation, Operations, Provider};
+use crate::error::{Error, Result};
+use crate::policy::{self, Keep, Level, Observer};
+use crate::provider::{self, Kind};
+use crate::route::router::ANY;
+use crate::route::selection::Candidate;
+use crate::route::{Deployment, Fallback, Model, Router, Selection};
+
+pub(super) fn router(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observer>, keep: &mut Keep) -> Result<Router> {
+    let mut models = BTreeMap::new();
+    for (name, part) in &config.models {
+        let builder = Builder { config, name, part, kinds, observer };
+        models.insert(name.clone(), builder.model(keep).map_err(|e| e.at(format!("models.{name}")))?);
+    }
+    for (name, part) in &config.models {
+        let step_in = |other: &String| {
+            let missing = || Error::config(format!("no such model: {other}")).at(format!("models.{name}.fallback"));
+            models.get(other).map(|m: &Arc<Model>| (m.name.clone(), m.stack.alone())).ok_or_else(missing)
+        };
+        models[name].stack.steps_in(part.fallback.iter().map(step_in).collect::<Result<_>>()?);
+    }
+    Router::new(models.into_values().collect(), config.default_model.clone())
+}
+
+struct Builder<'a> {
+    config: &'a Config,
+    name: &'a str,
+    part: &'a ModelConfig,
+    kinds: &'a [Kind],
+    observer: &'a Arc<dyn Observer>,
+}
+
+impl Builder<'_> {
+    fn model(&self, keep: &mut Keep) -> Result<Arc<Model>> {
+        let candidates = self.part.deployments.iter().enumerate().map(|(i, d)| self.candidate(i, d, keep));
+        let candidates: Vec<Candidate> = candidates.collect::<Result<_>>()?;
+        let deployments = candidates.iter().map(|c| c.deployment.clone()).collect();
+        let selection: Arc<dyn Provider> = Arc::new(Selection::new(candidates)?);
+        let operations = self.operations(selection.serves())?;
+        let section = |name: &str| section(name, [&self.part.policies, &self.config.policies]);
+        let stack = policy::wrap_all(Level::Model, selection, self.name, section, keep, self.observer)?;
+        let (name, aliases) = (self.name.into(), self.part.aliases.clone());
+        Ok(Arc::new(Model { name, aliases, operations, deployments, stack: Arc::new(Fallback::new(stack)) }))
+    }
+
+    fn candidate(&self, index: usize, part: &DeploymentConfig, keep: &mut Keep) -> Result<Candidate> {
+        let kind = provider::find(&part.provider, self.kinds.iter())?;
+        // Its text is its identity: while that is the same, so are its connections, its health and its weights.
+        let text = format!("deployment {}/{index} {} {:?} {}", self.name, part.provider, part.model, part.settings);
+        let deployment = keep.part(text, || {
+            let provider = (kind.build)(&part.settings)?;
+            let name =
+                if self.part.deployments.len() == 1 { self.name.to_owned() } else { format!("{}/{index}", self.name) };
+            Ok(Deployment::new(name, self.model_there(part), provider))
+        })?;
+        let section = |name: &str| section(name, [&part.policies, &self.part.policies, &self.config.policies]);
+        let inner = deployment.provider.clone();
+        let stack = policy::wrap_all(Level::Deployment, inner, &deployment.name, section, keep, self.observer)?;
+        Ok(Candidate { deployment, stack })
+    }
+
+    fn model_there(&self, part: &DeploymentConfig) -> Option<Arc<str>> {
+        let name = part.model.as_deref().unwrap_or(self.name);
+        (name != ANY).then(|| name.into())
+    }
+
+    fn operations(&self, able: Operations) -> Result<Operations> {
+        let Some(wanted) = &self.part.operations else { return Ok(able) };
+        let mut operations: Operations = [Operation::Tokenize, Operation::Detokenize, Operation::Models].into();
+        for name in wanted {
+            let known = Operation::ALL.into_iter().find(|o| o.name() == name);
+            let known = known.ok_or_else(|| Error::config(format!("no such operation: {name}")).at("operations"))?;
+            if !able.contains(known) {
+                return Err(Error::config(format!("its deployments cannot {name}")).at("operations"));
+            }
+            operations = operations | known.into();
+        }
+        Ok(operations)
+    }
+}
+
+/// The nearest section with this name.
+fn section<const N: usize>(name: &str, nearest_first: [&Table; N]) -> Table {
+    let found = nearest_first.into_iter().find_map(|policies| policies.get(name)?.as_table());
+    found.cloned().unwrap_or_default()
+}

@@ -1,0 +1,186 @@
+//! The configuration: one shape for TOML, environment and code.
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+use crate::policy::POLICIES;
+
+/// Models, and the policies that hold for all of them.
+///
+/// ```toml
+/// default_model = "coder"
+///
+/// [queue]                      # for every model that says nothing else
+/// waiting = 50
+///
+/// [models.coder]               # one deployment: its provider beside the model's own settings
+/// provider = "vllm"
+/// base_url = "http://10.0.0.1:8000"
+/// model = "Qwen/Qwen3-Coder"   # what the host calls it
+/// aliases = ["gpt-4o"]
+/// fallback = ["general"]
+///
+/// [[models.general.deployments]]
+/// provider = "vllm"
+/// base_url = "http://10.0.0.2:8000"
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    /// Who answers calls that name no model; by default the first that can.
+    pub default_model: Option<String>,
+    /// The models by name; `*` takes every name that is no model's.
+    pub models: BTreeMap<String, ModelConfig>,
+    /// Policies' sections for the whole house.
+    pub policies: Table,
+}
+
+/// One model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ModelConfig {
+    /// Its other names.
+    pub aliases: Vec<String>,
+    /// Who steps in for it, best first.
+    pub fallback: Vec<String>,
+    /// What it may be asked, if not all that its deployments can.
+    pub operations: Option<Vec<String>>,
+    /// Where it runs.
+    pub deployments: Vec<DeploymentConfig>,
+    /// Policies' sections for this model.
+    pub policies: Table,
+}
+
+/// One place where a model runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeploymentConfig {
+    /// The kind of provider.
+    pub provider: String,
+    /// What the host calls the model; by default the model's name here.
+    pub model: Option<String>,
+    /// Policies' sections for this deployment.
+    pub policies: Table,
+    /// The provider's own settings.
+    pub settings: Table,
+}
+
+impl Config {
+    /// Reads TOML.
+    ///
+    /// # Errors
+    /// `Config`, with the line for what is no TOML, and with the place for what is no setting.
+    pub fn from_toml(text: &str) -> Result<Config> {
+        Config::from_table(text.parse().map_err(|e: toml::de::Error| Error::config(e.to_string().trim().to_owned()))?)
+    }
+
+    /// Reads a TOML table; the doors have taken their own sections out of it.
+    ///
+    /// # Errors
+    /// `Config`, with the place.
+    pub fn from_table(mut table: Table) -> Result<Config> {
+        let policies = policies(&mut table)?;
+        let default_model = take(&mut table, "default_model")?;
+        let models: BTreeMap<String, Table> = take(&mut table, "models")?.unwrap_or_default();
+        nothing_left(&table, &["default_model", "models"])?;
+        let model = |(name, table)| match ModelConfig::from_table(table) {
+            Ok(model) => Ok((name, model)),
+            Err(error) => Err(error.at(format!("models.{name}"))),
+        };
+        Ok(Config { default_model, models: models.into_iter().map(model).collect::<Result<_>>()?, policies })
+    }
+
+    /// A configuration of one model on one deployment.
+    pub fn of(name: &str, provider: &str, settings: Table) -> Config {
+        let deployment = DeploymentConfig { provider: provider.into(), settings, ..DeploymentConfig::default() };
+        let model = ModelConfig { deployments: vec![deployment], ..ModelConfig::default() };
+        Config { models: BTreeMap::from([(name.to_owned(), model)]), ..Config::default() }
+    }
+}
+
+impl ModelConfig {
+    fn from_table(mut table: Table) -> Result<ModelConfig> {
+        let aliases = take(&mut table, "aliases")?.unwrap_or_default();
+        let fallback = take(&mut table, "fallback")?.unwrap_or_default();
+        let operations = take(&mut table, "operations")?;
+        let listed: Option<Vec<Table>> = take(&mut table, "deployments")?;
+        let policies = policies(&mut table)?;
+        let tables = match listed {
+            None => vec![table],
+            Some(tables) => {
+                nothing_left(&table, &["aliases", "fallback", "operations", "deployments"])?;
+                tables
+            }
+        };
+        let deployments = tables.into_iter().enumerate().map(|(i, table)| {
+            DeploymentConfig::from_table(table).map_err(|e| if i == 0 { e } else { e.at(format!("deployments.{i}")) })
+        });
+        Ok(ModelConfig { aliases, fallback, operations, deployments: deployments.collect::<Result<_>>()?, policies })
+    }
+}
+
+impl DeploymentConfig {
+    fn from_table(mut table: Table) -> Result<DeploymentConfig> {
+        let missing = || Error::config("`provider` is missing: which kind of host runs the model?").at("provider");
+        let provider = take(&mut table, "provider")?.ok_or_else(missing)?;
+        let model = take(&mut table, "model")?;
+        Ok(DeploymentConfig { provider, model, policies: policies(&mut table)?, settings: table })
+    }
+}
+
+fn take<T: DeserializeOwned>(table: &mut Table, name: &str) -> Result<Option<T>> {
+    let Some(value) = table.remove(name) else { return Ok(None) };
+    T::deserialize(value).map(Some).map_err(|e| Error::config(e.message().trim().to_owned()).at(name))
+}
+
+/// The sections that belong to policies, taken out of a table.
+fn policies(table: &mut Table) -> Result<Table> {
+    let mut found = Table::new();
+    for policy in POLICIES {
+        match table.remove(policy.name) {
+            None => {}
+            Some(section @ Value::Table(_)) => drop(found.insert(policy.name.into(), section)),
+            Some(_) => return Err(Error::config("must be a section").at(policy.name)),
+        }
+    }
+    Ok(found)
+}
+
+fn nothing_left(table: &Table, known: &[&str]) -> Result<()> {
+    let Some(stray) = table.keys().next() else { return Ok(()) };
+    let known: Vec<_> = known.iter().copied().chain(POLICIES.iter().map(|p| p.name)).collect();
+    Err(Error::config(format!("no such setting; there are {}", known.join(", "))).at(stray))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_may_name_its_provider_in_one_line_or_list_deployments() {
+        let config = Config::from_toml(
+            "default_model = 'a'\n[queue]\nwaiting = 5\n[models.a]\nprovider = 'vllm'\nbase_url = 'http://x'\nmodel = 'm'\nqueue = { limit = 2 }\n\
+             [[models.b.deployments]]\nprovider = 'fake'\ntimeout = { idle_s = 3 }\n[[models.b.deployments]]\nprovider = 'fake'\n",
+        )
+        .unwrap();
+        let a = &config.models["a"];
+        assert_eq!(
+            (a.deployments[0].model.as_deref(), a.policies.len(), a.deployments[0].settings.len()),
+            (Some("m"), 1, 1)
+        );
+        assert_eq!(config.models["b"].deployments.len(), 2);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_place() {
+        for (text, place) in [
+            ("[models.a]\nproviderr = 'x'", "models.a.provider: `provider` is missing"),
+            ("modells = 1", "modells: no such setting"),
+            ("[models.a]\nprovider = 'fake'\naliases = 'x'", "models.a.aliases: invalid type"),
+            ("[models.a]\nprovider = 'fake'\nqueue = 3", "models.a.queue: must be a section"),
+            ("[models.a", "TOML parse error at line 1"),
+        ] {
+            let error = Config::from_toml(text).unwrap_err().to_string();
+            assert!(error.starts_with(place), "{error}");
+        }
+    }
+}

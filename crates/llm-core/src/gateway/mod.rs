@@ -1,0 +1,224 @@
+//! The house of a configuration: all models running, their status, and a reload that keeps what did not change.
+mod build;
+pub mod config;
+pub mod env;
+mod run;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+use crate::call::*;
+use crate::error::Result;
+use crate::policy::{Keep, Observer};
+use crate::provider::Kind;
+use crate::route::{Model, Router, Status};
+pub use config::{Config, DeploymentConfig, ModelConfig};
+
+/// All models of a configuration, as one provider.
+///
+/// ```
+/// # fn main() -> llm_core::Result<()> {
+/// use llm_core::{Config, Gateway};
+/// let config = Config::from_toml("[models.hello]\nprovider = \"fake\"\nsays = \"hi\"")?;
+/// let gateway = Gateway::new(&config)?;
+/// assert_eq!(gateway.models()[0].id, "hello");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Gateway {
+    router: ArcSwap<Router>,
+    kept: Mutex<Keep>,
+    kinds: Vec<Kind>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Gateway {
+    /// Builds the configuration with the providers that are built in. Touches no network and loads no weights.
+    ///
+    /// # Errors
+    /// `Config`, with the place of what is wrong.
+    pub fn new(config: &Config) -> Result<Gateway> {
+        Gateway::with(config, &[], Arc::new(()))
+    }
+
+    /// The same with further kinds of provider, and somebody who is told how calls end.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`].
+    pub fn with(config: &Config, kinds: &[Kind], observer: Arc<dyn Observer>) -> Result<Gateway> {
+        let kinds: Vec<Kind> = kinds.iter().chain(crate::provider::PROVIDERS).copied().collect();
+        let mut keep = Keep::default();
+        let router = build::router(config, &kinds, &observer, &mut keep)?;
+        Ok(Gateway { router: ArcSwap::from_pointee(router), kept: Mutex::new(keep.next()), kinds, observer })
+    }
+
+    /// Builds anew and swaps. Parts whose text did not change go on as they are, their queue, health and weights with
+    /// them; what went out of use ends with its last reply. A configuration that is wrong changes nothing.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`].
+    pub fn reload(&self, config: &Config) -> Result<()> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keep = std::mem::take(&mut *kept);
+        match build::router(config, &self.kinds, &self.observer, &mut keep) {
+            Ok(router) => {
+                *kept = keep.next();
+                self.router.store(Arc::new(router));
+                Ok(())
+            }
+            Err(error) => {
+                *kept = keep.undo();
+                Err(error)
+            }
+        }
+    }
+
+    /// The models as they are routed to now.
+    pub fn router(&self) -> Arc<Router> {
+        self.router.load_full()
+    }
+
+    /// Every model with its status, for lists and health checks; asks nobody.
+    pub fn models(&self) -> Vec<ModelStatus> {
+        self.router().models.iter().flat_map(|model| ModelStatus::of(model)).collect()
+    }
+}
+
+impl Provider for Gateway {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+        // The call holds its router, so that a reload takes nothing away from under it.
+        let router = self.router.load_full();
+        Box::pin(async move { router.call(call).await })
+    }
+
+    fn serves(&self) -> Operations {
+        self.router().serves()
+    }
+}
+
+/// A model as a list shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelStatus {
+    /// The name to ask for.
+    pub id: String,
+    /// Its other names.
+    pub aliases: Vec<String>,
+    /// `ready`, `loading`, `error` or `unknown`.
+    pub status: &'static str,
+    /// How far loading is, 0 to 1.
+    pub progress: Option<f32>,
+    /// Why it cannot answer.
+    pub reason: Option<String>,
+    /// The context window of one answer in tokens, as far as known.
+    pub max_model_len: Option<u32>,
+    /// What it can be asked.
+    pub operations: Vec<&'static str>,
+    /// How many of its replies are running.
+    pub running: usize,
+}
+
+impl ModelStatus {
+    /// The best of its deployments speaks for a model. The model of any name is shown as what its host lists.
+    fn of(model: &Arc<Model>) -> Vec<ModelStatus> {
+        let statuses: Vec<Status> = model.deployments.iter().map(|d| d.status()).collect();
+        let rank = |s: &&Status| match s {
+            Status::Ready => 0,
+            Status::Loading(_) => 1,
+            Status::Unknown => 2,
+            Status::Failing(_) => 3,
+        };
+        let best = statuses.iter().min_by_key(rank).cloned().unwrap_or(Status::Unknown);
+        let shown = ModelStatus {
+            id: model.name.to_string(),
+            aliases: model.aliases.clone(),
+            status: best.name(),
+            progress: if let Status::Loading(progress) = best { progress } else { None },
+            reason: if let Status::Failing(why) = &best { Some(why.clone()) } else { None },
+            max_model_len: model.deployments.iter().filter_map(|d| d.max_model_len()).min(),
+            operations: model.operations.iter().filter(|o| o.takes_turn()).map(Operation::name).collect(),
+            running: model.deployments.iter().map(|d| d.outstanding()).sum(),
+        };
+        if *model.name != *crate::route::router::ANY {
+            return vec![shown];
+        }
+        let listed = model.deployments.iter().flat_map(|d| d.health.models());
+        let named = |info: ModelInfo| ModelStatus { id: info.id, max_model_len: info.max_model_len, ..shown.clone() };
+        let named: Vec<_> = listed.map(named).collect();
+        if named.is_empty() { vec![shown] } else { named }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind as ErrorKind;
+
+    const TWO: &str = "[models.a]\nprovider = 'fake'\nsays = 'one'\neach_ms = 20\nqueue = { limit = 1 }\n[models.b]\nprovider = 'fake'\naliases = ['c']\n";
+
+    fn gateway(text: &str) -> Result<Gateway> {
+        Gateway::new(&Config::from_toml(text)?)
+    }
+
+    async fn says(gateway: &Gateway, model: &str) -> Result<String> {
+        let call = Call::new(ChatRequest::new("echo").model(model), Delivery::Whole);
+        Ok(gateway.call(&call).await?.chat().await?.text)
+    }
+
+    #[tokio::test]
+    async fn a_call_goes_to_the_model_that_it_names() {
+        let gateway = gateway(TWO).unwrap();
+        assert_eq!(says(&gateway, "a").await.unwrap(), "one");
+        assert_eq!(says(&gateway, "c").await.unwrap(), "echo");
+        let error = says(&gateway, "gpt-9").await.unwrap_err();
+        assert_eq!((error.kind(), error.get_code()), (ErrorKind::NotFound, Some("model_not_found")));
+        assert!(error.message().ends_with("a, b"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_reload_keeps_what_did_not_change_and_drops_no_call() {
+        let gateway = gateway(TWO).unwrap();
+        let running = gateway.call(&Call::new(ChatRequest::new("?").model("a"), Delivery::Stream)).await.unwrap();
+        let before = gateway.router();
+        gateway.reload(&Config::from_toml(&TWO.replace("'c'", "'d'")).unwrap()).unwrap();
+        let after = gateway.router();
+        let same = |i: usize| Arc::ptr_eq(&before.models[i].deployments[0], &after.models[i].deployments[0]);
+        assert!(same(0) && same(1), "an alias is no reason to lose a deployment");
+        assert!(says(&gateway, "c").await.is_err() && says(&gateway, "d").await.is_ok());
+        // The queue is the same one too: the reply that began before the reload still holds its only turn.
+        let second_call = Call::new(ChatRequest::new("?").model("a"), Delivery::Whole);
+        let mut second = gateway.call(&second_call);
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert_eq!(running.chat().await.unwrap().text, "one");
+        second.await.unwrap();
+        gateway.reload(&Config::from_toml(&TWO.replace("'one'", "'two'")).unwrap()).unwrap();
+        assert!(!Arc::ptr_eq(&after.models[0].deployments[0], &gateway.router().models[0].deployments[0]));
+        assert_eq!(says(&gateway, "a").await.unwrap(), "two");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_configuration_changes_nothing_and_says_where() {
+        let gateway = gateway(TWO).unwrap();
+        let before = gateway.router();
+        for (text, place) in [
+            ("[models.a]\nprovider = 'nope'", "models.a.provider: no such provider: nope"),
+            ("[models.a]\nprovider = 'fake'\nsayz = 'x'", "models.a: unknown field `sayz`"),
+            ("[models.a]\nprovider = 'fake'\nqueue = { limit = 0 }", "models.a.queue.limit: must be at least 1"),
+            ("[models.a]\nprovider = 'fake'\nfallback = ['b']", "models.a.fallback: no such model: b"),
+            ("default_model = 'x'\n[models.a]\nprovider = 'fake'", "default_model: no such model: x"),
+        ] {
+            let error = Config::from_toml(text).and_then(|config| gateway.reload(&config)).unwrap_err();
+            assert!(error.to_string().starts_with(place), "{error}");
+        }
+        assert!(Arc::ptr_eq(&before, &gateway.router()));
+        gateway.reload(&Config::from_toml(TWO).unwrap()).unwrap();
+        assert!(Arc::ptr_eq(&before.models[0].deployments[0], &gateway.router().models[0].deployments[0]));
+    }
+
+    #[tokio::test]
+    async fn fallback_works_across_models() {
+        let text = "[models.a]\nprovider = 'fake'\nfailures = 99\nretry = { max_retries = 0 }\nfallback = ['b']\n[models.b]\nprovider = 'fake'\nsays = 'b'";
+        assert_eq!(says(&gateway(text).unwrap(), "a").await.unwrap(), "b");
+    }
+}

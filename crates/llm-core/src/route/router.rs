@@ -1,0 +1,107 @@
+//! Sends a call to the model that it names, by name or alias; an unknown name is answered with the names there are.
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::fallback::Fallback;
+use super::selection::Deployment;
+use crate::call::*;
+use crate::error::{Error, Kind, Result};
+
+/// Any name that is no model's goes to the model with this name, if there is one.
+pub const ANY: &str = "*";
+
+/// One model as clients see it.
+pub struct Model {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its other names.
+    pub aliases: Vec<String>,
+    /// What it can be asked.
+    pub operations: Operations,
+    /// Where it runs.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// Its whole stack.
+    pub stack: Arc<Fallback>,
+}
+
+/// All models.
+#[derive(Default)]
+pub struct Router {
+    /// The models by name.
+    pub models: Vec<Arc<Model>>,
+    names: HashMap<String, Arc<Model>>,
+    default: Option<String>,
+}
+
+impl Router {
+    /// Routes to these models; calls that name none go to `default`, or to the first that can answer.
+    ///
+    /// # Errors
+    /// `Config` for a name that two models bear, or a default that is none.
+    pub fn new(models: Vec<Arc<Model>>, default: Option<String>) -> Result<Router> {
+        let mut names = HashMap::new();
+        for model in &models {
+            for name in std::iter::once(&*model.name).chain(model.aliases.iter().map(String::as_str)) {
+                if names.insert(name.to_owned(), model.clone()).is_some() {
+                    return Err(Error::config(format!("two models are called {name}")).at("models"));
+                }
+            }
+        }
+        if let Some(name) = default.as_ref().filter(|name| !names.contains_key(*name)) {
+            return Err(Error::config(format!("no such model: {name}")).at("default_model"));
+        }
+        Ok(Router { models, names, default })
+    }
+
+    /// The model that a call means.
+    ///
+    /// # Errors
+    /// `NotFound` with the names there are; `Unsupported` with the models that can.
+    pub fn find(&self, name: &str, operation: Operation) -> Result<&Arc<Model>> {
+        let model = match name {
+            "" => self.default_for(operation),
+            name => self.names.get(name).or_else(|| self.names.get(ANY)),
+        };
+        let model = model.ok_or_else(|| self.unknown(name, operation))?;
+        if model.operations.contains(operation) { Ok(model) } else { Err(self.cannot(model, operation)) }
+    }
+
+    fn default_for(&self, operation: Operation) -> Option<&Arc<Model>> {
+        let able = |model: &&Arc<Model>| model.operations.contains(operation);
+        let named = self.default.as_ref().and_then(|name| self.names.get(name)).filter(able);
+        named.or_else(|| self.models.iter().find(able))
+    }
+
+    fn able(&self, operation: Operation) -> String {
+        let able = self.models.iter().filter(|m| m.operations.contains(operation));
+        let names: Vec<_> = able.map(|m| m.name.to_string()).collect();
+        if names.is_empty() { "none".into() } else { names.join(", ") }
+    }
+
+    fn unknown(&self, name: &str, operation: Operation) -> Error {
+        if name.is_empty() {
+            return Error::new(Kind::Unsupported, format!("no model here can {operation}")).param("model");
+        }
+        let name: String = name.chars().take(100).collect();
+        let message = format!("no such model: {name}; models that can {operation}: {}", self.able(operation));
+        Error::new(Kind::NotFound, message).code("model_not_found").param("model")
+    }
+
+    fn cannot(&self, model: &Model, operation: Operation) -> Error {
+        let message = format!("{} cannot {operation}; models that can: {}", model.name, self.able(operation));
+        Error::new(Kind::Unsupported, message).param("model")
+    }
+}
+
+impl Provider for Router {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+        match self.find(&call.model, call.operation) {
+            Ok(model) => model.stack.call(call),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn serves(&self) -> Operations {
+        self.models.iter().fold(Operations::NONE, |all, m| all | m.operations)
+    }
+}
