@@ -1,5 +1,7 @@
-//! What the tests from outside share: a stand-in for vLLM, a load of clients, and the bench.
+//! What the tests from outside share: a stand-in for vLLM and real ones, a load of clients, and the bench.
 
 pub mod bench;
+pub mod http;
 pub mod load;
 pub mod upstream;
+pub mod vllm;
