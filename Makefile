@@ -1,0 +1,42 @@
+# Two commands matter: `make run` and `make test`. The rest are parts of them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+in_env := scripts/in-env
+# Everything a build writes lies here, outside the checkout.
+cache := $${LLM_CACHE_DIR:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm}
+
+.PHONY: help run test test-long bench bench-engine build lint fmt clean-cache
+
+help: ## this list
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## (.*)/  make \1\t\2/; s/test-%/test-STAGE/' | expand -t 22
+
+run: ## install what is missing, build, fetch the models, serve, ask one question
+	@$(in_env) scripts/run
+
+test: ## decide whether it works: formats, licences, lints, unit, house, vLLM, docs
+	@$(in_env) scripts/check
+
+test-long: ## the same at full counts (LLM_TEST_FACTOR, 10), and the benches
+	@LLM_TEST_FACTOR=$${LLM_TEST_FACTOR:-10} $(in_env) scripts/check --long
+
+test-%: ## one stage of it: tools format deny build clippy unit vllm house vllm-own docs
+	@$(in_env) scripts/check $*
+
+lint: ## format, licences, clippy
+	@$(in_env) scripts/check tools format deny clippy
+
+bench: ## the server's CPU per request beside nginx
+	@$(in_env) scripts/check bench
+
+bench-engine: ## the engine's tokens per second beside llama.cpp's own server
+	@$(in_env) scripts/check bench-engine
+
+build: ## compile everything
+	@$(in_env) scripts/check tools build
+
+fmt: ## format all code
+	@cargo fmt --all
+
+clean-cache: ## remove all that was built, installed and fetched (several GB)
+	@cd "$(cache)" && echo "emptying $$PWD" && rm -rf target ccache tools vllm wheels *.lock *.log

@@ -1,0 +1,78 @@
+"""What `make test` consists of: a stage is an entry here, and `make test-NAME` runs it alone."""
+import dataclasses, os, pathlib, typing
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CARGO = ["--workspace", "--profile", "fast"]  # always both: other packages or another profile would compile everything anew
+
+
+@dataclasses.dataclass
+class Stage:
+    name: str
+    what: str
+    commands: typing.Callable
+    limit_min: int
+    needs: tuple = ()  # stages without which this one has no meaning
+    pair: bool = False  # wants the two shared vLLMs
+    counts: bool = True  # counts as a test where no test runner speaks
+
+
+def cargo_test(*selection):
+    return ["cargo", "test", *CARGO, *selection]
+
+
+def story_files(wanted):
+    """`--test NAME` for the integration tests of all crates whose name `wanted` likes."""
+    folders = [ROOT / "tests/tests", *ROOT.glob("crates/*/tests")]
+    files = [f for folder in folders for f in [*folder.glob("*.rs"), *folder.glob("*/main.rs")]]
+    names = sorted({f.parent.name if f.name == "main.rs" else f.stem for f in files})
+    return [word for name in names if wanted(name) for word in ("--test", name)]
+
+
+def stories(wanted):
+    selection = story_files(wanted)
+    return [cargo_test("--no-fail-fast", *selection)] if selection else []
+
+
+def shares_vllm(name):
+    return name.startswith("vllm")
+
+
+def owns_vllm(name):
+    """Tests that need a vLLM of another kind, or that kill theirs: they start it themselves, after the shared two are gone."""
+    return name.startswith("own_vllm")
+
+
+def deny():
+    asked = ["licenses", "bans", "sources"]
+    database = pathlib.Path.home() / ".cargo/advisory-dbs"
+    # --disable-fetch belongs to advisories only: the index is read either way.
+    return [["cargo", "deny", "--log-level", "error", "check", *asked]] + (
+        [["cargo", "deny", "check", "--disable-fetch", "advisories"]] if database.exists() else [])
+
+
+def docs():
+    return [["env", "RUSTDOCFLAGS=-D warnings", "cargo", "doc", *CARGO, "--no-deps"], cargo_test("--doc")]
+
+
+def bench(program, *tools):
+    """What is measured is what is shipped: the release profile, and so a second compilation."""
+    built = pathlib.Path(os.environ["CARGO_TARGET_DIR"]) / "release" / program
+    return [["scripts/setup", *tools], ["cargo", "build", "--release", "--workspace", "--bins"], [built]]
+
+
+STAGES = {stage.name: stage for stage in [
+    Stage("tools", "what the build needs", lambda: [["scripts/setup", "deny"]], 10, counts=False),
+    Stage("format", "cargo fmt", lambda: [["cargo", "fmt", "--all", "--check"]], 2),
+    Stage("deny", "licences, bans, sources", deny, 5, needs=("tools",)),
+    Stage("build", "everything, once", lambda: [cargo_test("--no-run", "--lib", "--bins", "--tests", "--examples")], 40, needs=("tools",), counts=False),
+    Stage("clippy", "lints, warnings are errors", lambda: [["cargo", "clippy", *CARGO, "--all-targets", "--", "-D", "warnings"]], 20, needs=("tools",)),
+    Stage("unit", "each part alone", lambda: [cargo_test("--no-fail-fast", "--lib", "--bins", "--examples")], 15, needs=("build",)),
+    Stage("vllm", "against two real vLLMs on the CPU", lambda: stories(shares_vllm), 20, needs=("build",), pair=True),
+    Stage("house", "the whole over real sockets", lambda: stories(lambda name: not shares_vllm(name) and not owns_vllm(name)), 20, needs=("build",)),
+    Stage("vllm-own", "vLLMs that a test starts and kills", lambda: stories(owns_vllm), 20, needs=("build",)),
+    Stage("docs", "cargo doc, doc tests", docs, 15, needs=("tools",)),
+    Stage("bench", "the server beside nginx", lambda: bench("bench", "nginx"), 60, needs=("tools",)),
+    Stage("bench-engine", "the engine beside llama.cpp's server", lambda: bench("bench-engine"), 60, needs=("tools",)),
+]}
+LONG = list(STAGES)
+SHORT = [name for name in STAGES if not name.startswith("bench")]
