@@ -12,7 +12,16 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// The floors of llm-core from the ground up. A file that fits none wants a place here first.
-const FLOORS: &[&str] = &["error", "call", "dialect", "provider", "policy", "route", "gateway", "llm"];
+const FLOORS: &[&[&str]] = &[
+    &["error", "secret"],
+    // One floor, for each is nothing without the other: a call keeps its dialect's bytes, a dialect makes a call's nouns.
+    &["call", "dialect"],
+    &["provider"],
+    &["policy"],
+    &["route"],
+    &["gateway"],
+    &["llm"],
+];
 
 pub(crate) fn crates(manifests: &[(&str, &str)]) -> Vec<String> {
     manifests.iter().flat_map(|(name, text)| manifest(name, text)).collect()
@@ -78,7 +87,7 @@ fn upwards(file: &Source, path: &str, at_root: &[(String, String)]) -> Vec<Strin
 }
 
 fn height(floor: &str) -> Option<usize> {
-    FLOORS.iter().position(|f| *f == floor)
+    FLOORS.iter().position(|names| names.contains(&floor))
 }
 
 /// What follows `crate::`, in braces too: the first name of each path.

@@ -67,10 +67,12 @@ fn every_file_begins_by_saying_what_it_is_for() {
 
 #[test]
 fn lists_name_every_part() {
-    let list =
-        Source::new("crates/llm-core/src/policy/mod.rs", "pub const POLICIES: &[Row] = &[\n row(queue::build),\n];");
-    let part = |path| Source::new(path, "impl<P: Provider> Provider for Lost<P> {}");
+    let list = "pub const POLICIES: &[Policy] = &[\n queue::QUEUE,\n];";
+    let list = Source::new("crates/llm-core/src/policy/mod.rs", list);
+    let part = |path| Source::new(path, "pub const QUEUE: Policy = Policy {};");
+    let second = Source::new("crates/llm-core/src/policy/queue.rs", "pub const LINE: Policy = Policy {};");
     assert_bites(&lists::complete(&[list.clone(), part("crates/llm-core/src/policy/lost.rs")]), "lost");
+    assert_bites(&lists::complete(&[list.clone(), second]), "LINE");
     assert_bites(&lists::complete(&[part("crates/llm-core/src/policy/lost.rs")]), "POLICIES");
     assert!(lists::complete(&[list, part("crates/llm-core/src/policy/queue.rs")]).is_empty());
     assert_tidy(lists::complete(&rust_sources()));
