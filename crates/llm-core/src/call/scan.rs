@@ -21,7 +21,7 @@ pub(crate) struct Field {
 
 /// The top-level fields of an object, in order.
 pub(crate) fn object(bytes: &[u8]) -> Result<Vec<Field>> {
-    if !bytes.iter().find(|b| !b" \t\r\n".contains(b)).is_some_and(|&b| b == b'{') {
+    if bytes.iter().find(|b| !b" \t\r\n".contains(b)) != Some(&b'{') {
         return Err(syntax("the body must be a JSON object", 0));
     }
     Scan::new(bytes).run()

@@ -82,7 +82,7 @@ impl Gateway {
 
     /// Every model with its status, for lists and health checks; asks nobody.
     pub fn models(&self) -> Vec<ModelStatus> {
-        self.router().models.iter().flat_map(|model| ModelStatus::of(model)).collect()
+        self.router().models.iter().flat_map(ModelStatus::of).collect()
     }
 }
 

@@ -4,10 +4,13 @@ use std::sync::{Arc, OnceLock};
 use crate::call::*;
 use crate::error::Result;
 
+/// A model's stack and its name.
+pub type Named = (Arc<str>, Arc<dyn Provider>);
+
 /// A model's stack and those that step in for it.
 pub struct Fallback {
     first: Arc<dyn Provider>,
-    others: OnceLock<Vec<(Arc<str>, Arc<dyn Provider>)>>, // known once all models are built
+    others: OnceLock<Vec<Named>>, // known once all models are built
 }
 
 impl Fallback {
@@ -17,7 +20,7 @@ impl Fallback {
     }
 
     /// Who steps in, best first; told once.
-    pub fn steps_in(&self, others: Vec<(Arc<str>, Arc<dyn Provider>)>) {
+    pub fn steps_in(&self, others: Vec<Named>) {
         let _ = self.others.set(others);
     }
 

@@ -25,8 +25,7 @@ fn body(json: &[u8]) -> Glance {
 
 fn failure(json: &[u8]) -> crate::Error {
     let status = serde_json::from_slice::<serde_json::Value>(json).ok().and_then(|v| v["error"]["code"].as_u64());
-    let error = errors::refusal(status.and_then(|s| u16::try_from(s).ok()).unwrap_or(500), json);
-    error
+    errors::refusal(status.and_then(|s| u16::try_from(s).ok()).unwrap_or(500), json)
 }
 
 fn is_finished(json: &[u8]) -> bool {

@@ -65,7 +65,7 @@ impl Dialect for OpenAi {
     }
 
     fn reader(&self) -> Box<dyn Reader> {
-        Box::new(reader::OpenAiReader::default())
+        Box::new(reader::OpenAiReader)
     }
 
     fn writer(&self, call: &Call) -> Box<dyn Writer> {
