@@ -18,11 +18,12 @@ pub use error::{Error, Kind, Result};
 pub use gateway::{Config, Gateway, ModelStatus};
 pub use llm::{ChatStream, Llm};
 
-/// The models that the process's environment names. The built-in engine is a crate of its own: pass its kind to
+/// The models that the process's environment and `.env` file name. The built-in engine is a crate of its own: pass its kind to
 /// [`Llm::from_env`] if it shall be the default.
 ///
 /// # Errors
 /// `Config`, naming the variable and the remedy.
 pub fn from_env() -> Result<Llm> {
-    Llm::from_env(&|name| std::env::var(name).ok(), &[])
+    let environment = gateway::dotenv::Environment::of_process()?;
+    Llm::from_env(&|name| environment.get(name), &[])
 }

@@ -72,7 +72,8 @@ impl Llm {
     /// What kept it from beginning.
     pub async fn stream(&self, request: impl Into<ChatRequest>) -> Result<ChatStream> {
         let call = Call::new(request.into(), Delivery::Stream);
-        Ok(ChatStream { events: self.gateway.call(&call).await?.events(), so_far: ChatReply::default() })
+        let events = self.gateway.call(&call).await?.events();
+        Ok(ChatStream { events, so_far: ChatReply::default(), context: call.context })
     }
 
     /// Goes on with a text, without a chat template.
@@ -147,6 +148,7 @@ impl Llm {
 pub struct ChatStream {
     events: Frames,
     so_far: ChatReply,
+    context: Arc<Context>,
 }
 
 impl ChatStream {
@@ -161,6 +163,7 @@ impl ChatStream {
                 return Ok(Some(event));
             }
         }
+        self.so_far.warnings = self.context.progress.borrow().warnings.clone();
         if self.so_far.finish_reason.is_none() { Err(truncated()) } else { Ok(None) }
     }
 
@@ -178,7 +181,7 @@ impl ChatStream {
         }
     }
 
-    /// All that has come so far, put together: the finish reason and the cost at the end.
+    /// All that has come so far, put together: the finish reason, the cost and the warnings at the end.
     pub fn so_far(&self) -> &ChatReply {
         &self.so_far
     }

@@ -1,6 +1,7 @@
 //! The house of a configuration: all models running, their status, and a reload that keeps what did not change.
 mod build;
 pub mod config;
+pub mod dotenv;
 pub mod env;
 mod run;
 
