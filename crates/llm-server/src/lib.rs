@@ -1,1 +1,21 @@
-//! Placeholder.
+//! An OpenAI-compatible gateway over `llm-core`: thin, because every decision is a policy below.
+//!
+//! [`start`] runs a [`llm_core::Gateway`] behind sockets, on one runtime per core; [`Telemetry`] watches its calls.
+mod api;
+mod auth;
+pub mod compose;
+mod config;
+pub mod key;
+mod line;
+pub mod log;
+mod models;
+mod refusal;
+mod run;
+mod signals;
+mod sockets;
+mod telemetry;
+
+pub use config::{Config, Secrets};
+pub use run::{Server, start};
+pub use signals::until_signal;
+pub use telemetry::Telemetry;

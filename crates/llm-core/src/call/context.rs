@@ -45,6 +45,8 @@ impl Context {
 pub struct Progress {
     /// Its place in line, the next one to go being 1; `None` when it does not wait.
     pub place: Option<usize>,
+    /// The model that answers a call which named none.
+    pub model: Option<std::sync::Arc<str>>,
     /// The deployments that were tried: the next attempt avoids them.
     pub tried: Vec<String>,
     /// What the caller should know: turns cut, fields lost in translation, who answered instead.

@@ -96,7 +96,12 @@ impl Router {
 impl Provider for Router {
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         match self.find(&call.model, call.operation) {
-            Ok(model) => model.stack.call(call),
+            Ok(model) => {
+                if call.model.is_empty() && *model.name != *ANY {
+                    call.context.tell(|p| p.model = Some(model.name.clone()));
+                }
+                model.stack.call(call)
+            }
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
     }

@@ -34,7 +34,9 @@ impl Head {
         let is_chat = call.operation == Operation::Chat;
         let id = format!("{}-{}", if is_chat { "chatcmpl" } else { "cmpl" }, call.context.id);
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Head { id, created, model: call.model.to_string(), is_chat }
+        let resolved = call.context.progress.borrow().model.clone();
+        let model = if call.model.is_empty() { resolved.unwrap_or_default() } else { call.model.clone() };
+        Head { id, created, model: model.to_string(), is_chat }
     }
 
     fn body(&self, chunk: bool, choices: Value) -> Map<String, Value> {

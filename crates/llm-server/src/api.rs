@@ -1,0 +1,222 @@
+//! The routes, and the one handler behind those that ask a model.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use llm_core::dialect::{self, DIALECTS, Dialect};
+use llm_core::{Call, Context, Delivery, Error, Gateway, Kind, Operation, Provider, Result};
+use serde_json::Value;
+
+use crate::{Config, Telemetry, auth, line, models, refusal};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What every handler needs.
+pub(crate) struct App {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) config: Config,
+    pub(crate) is_draining: AtomicBool,
+    since: u64,
+}
+
+impl App {
+    pub(crate) fn new(gateway: Arc<Gateway>, telemetry: Arc<Telemetry>, config: Config) -> Arc<App> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        Arc::new(App { gateway, telemetry, config, is_draining: AtomicBool::new(false), since })
+    }
+}
+
+/// The API: every path of every dialect, and what operators ask.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for &dialect in DIALECTS {
+        for &(operation, path) in dialect.paths().iter().filter(|(operation, _)| *operation != Operation::Models) {
+            let handler = move |State(app): State<Arc<App>>, request: Request| ask(app, operation, dialect, request);
+            router = router.route(path, on(MethodFilter::POST, handler));
+        }
+    }
+    let get = MethodFilter::GET;
+    router
+        .route("/v1/models", on(get, list_models))
+        .route("/v1/models/{*id}", on(get, one_model))
+        .route("/health", on(get, health))
+        .route("/healthz", on(get, health))
+        .route("/ready", on(get, ready))
+        .route("/metrics", on(get, metrics_with_key))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(app)
+}
+
+/// The second address: metrics and health, for a scraper that has no key.
+pub(crate) fn metrics_router(app: Arc<App>) -> Router {
+    let get = MethodFilter::GET;
+    let router = Router::new().route("/metrics", on(get, metrics)).route("/health", on(get, health));
+    router.route("/ready", on(get, ready)).fallback(no_route).with_state(app)
+}
+
+async fn ask(app: Arc<App>, operation: Operation, dialect: &'static dyn Dialect, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let id = request_id(&head.headers);
+    let answer = match read(&app, operation, dialect, &head, body, &id).await {
+        Ok(call) => answer(&app, dialect, call).await.map_err(|error| {
+            let error = refusal::from_below(error);
+            if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) {
+                app.telemetry.refused(&id, head.uri.path(), &error);
+            }
+            error
+        }),
+        Err(error) => {
+            app.telemetry.refused(&id, head.uri.path(), &error);
+            Err(error)
+        }
+    };
+    let mut response = answer.unwrap_or_else(|error| refusal::response(dialect, &error));
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+async fn read(
+    app: &App,
+    operation: Operation,
+    dialect: &'static dyn Dialect,
+    head: &Parts,
+    body: Body,
+    id: &str,
+) -> Result<Call> {
+    auth::check(app.config.api_key.as_ref(), &head.headers)?;
+    let bytes = collect(&app.config, &head.headers, body).await?;
+    let call = Call::read(operation, dialect, bytes)?;
+    // A client is told that a model is loading; it knows better than we how long it can wait.
+    Ok(call.in_context(Context { patience: Duration::ZERO, ..Context::named(id) }))
+}
+
+async fn answer(app: &App, dialect: &'static dyn Dialect, call: Call) -> Result<Response> {
+    let json = HeaderValue::from_static("application/json");
+    if call.delivery == Delivery::Whole {
+        let bytes = app.gateway.call(&call).await?.whole(dialect, &call).await?;
+        let mut response = Response::new(Body::from(bytes));
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        warn(&call, response.headers_mut());
+        return Ok(response);
+    }
+    let body = line::begin(app.gateway.clone(), dialect, call).await?;
+    let mut response = Response::new(Body::new(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would otherwise gather events before it passes them on.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// What the caller should know of a whole answer: who answered instead, what was left out.
+fn warn(call: &Call, headers: &mut HeaderMap) {
+    for warning in &call.context.progress.borrow().warnings {
+        if let Ok(value) = HeaderValue::from_str(warning) {
+            headers.append(HeaderName::from_static("x-llm-warning"), value);
+        }
+    }
+}
+
+async fn collect(config: &Config, headers: &HeaderMap, body: Body) -> Result<Bytes> {
+    let too_large = || {
+        let message = format!("the body is longer than {} bytes", config.max_body);
+        Error::invalid(message).code("body_too_large")
+    };
+    let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > config.max_body) {
+        return Err(too_large());
+    }
+    let slow = |_| Error::invalid("the body did not arrive in time").code("body_timeout");
+    let whole = Limited::new(body, config.max_body).collect();
+    match tokio::time::timeout(Duration::from_secs(config.body_timeout_s), whole).await.map_err(slow)? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(Error::invalid("the body broke off")),
+    }
+}
+
+/// The client's own id if it can stand in a log and a header, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok());
+    match given.filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())) {
+        Some(id) => id.to_owned(),
+        None => format!("{:016x}{:08x}", fastrand::u64(..), fastrand::u32(..)),
+    }
+}
+
+async fn list_models(State(app): State<Arc<App>>, request: Request) -> Response {
+    guarded(&app, &request, || Ok(json(StatusCode::OK, &models::list(&app.gateway, app.since))))
+}
+
+async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
+    guarded(&app, &request, || {
+        let known = || app.gateway.models().into_iter().map(|m| m.id).collect::<Vec<_>>().join(", ");
+        let missing =
+            || Error::new(Kind::NotFound, format!("no such model; there are: {}", known())).code("model_not_found");
+        let card = models::one(&app.gateway, &id, app.since).ok_or_else(missing)?;
+        Ok(json(StatusCode::OK, &card))
+    })
+}
+
+async fn health() -> Response {
+    json(StatusCode::OK, &serde_json::json!({"status": "ok"}))
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    let (is_ready, mut body) = models::ready(&app.gateway);
+    let is_draining = app.is_draining.load(Ordering::Relaxed);
+    body["draining"] = is_draining.into();
+    body["ready"] = (is_ready && !is_draining).into();
+    json(if is_ready && !is_draining { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    exposition(&app)
+}
+
+async fn metrics_with_key(State(app): State<Arc<App>>, request: Request) -> Response {
+    guarded(&app, &request, || Ok(exposition(&app)))
+}
+
+fn exposition(app: &App) -> Response {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4");
+    ([(CONTENT_TYPE, kind)], app.telemetry.exposition(&app.gateway)).into_response()
+}
+
+async fn no_route(request: Request) -> Response {
+    let path: String = request.uri().path().chars().take(100).collect();
+    refuse(&Error::new(Kind::NotFound, format!("no such route: {} {path}", request.method())).code("route_not_found"))
+}
+
+async fn no_method(request: Request) -> Response {
+    let meant = if request.method() == Method::GET { "POST" } else { "another method" };
+    let message = format!("{} is not the method of {}: use {meant}", request.method(), request.uri().path());
+    refuse(&Error::invalid(message).code("method_not_allowed"))
+}
+
+/// For those who have the key, or when there is none.
+fn guarded(app: &App, request: &Request, answer: impl FnOnce() -> Result<Response>) -> Response {
+    auth::check(app.config.api_key.as_ref(), request.headers()).and_then(|()| answer()).unwrap_or_else(|e| refuse(&e))
+}
+
+fn refuse(error: &Error) -> Response {
+    refusal::response(dialect::openai(), error)
+}
+
+fn json(status: StatusCode, body: &Value) -> Response {
+    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body.to_string()).into_response()
+}

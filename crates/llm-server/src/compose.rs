@@ -1,0 +1,57 @@
+//! From files and environment to a running server: what `llm serve` and the `llm-server` binary share.
+use std::path::Path;
+use std::sync::Arc;
+
+use llm_core::gateway::env::Lookup;
+use llm_core::provider::Kind;
+use llm_core::{Error, Gateway, Result};
+
+use crate::log::Log;
+use crate::{Config, Server, Telemetry, key, start};
+
+/// What is served, and how.
+pub struct Composed {
+    /// The server's own settings.
+    pub server: Config,
+    /// The models.
+    pub models: llm_core::Config,
+}
+
+/// Reads the configuration: the file if there is one, the environment before it and for what it leaves out.
+///
+/// # Errors
+/// `Config`, with the place.
+pub fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Composed> {
+    let mut table = toml::Table::new();
+    if let Some(path) = file {
+        let place = path.display();
+        let text = std::fs::read_to_string(path).map_err(|e| Error::config(format!("cannot read {place}: {e}")))?;
+        table = text.parse().map_err(|e: toml::de::Error| Error::config(e.to_string().trim().to_owned()).at(place))?;
+    }
+    let server = Config::take(&mut table)?.with_env(lookup)?;
+    let names_models = table.contains_key("models");
+    let mut models = llm_core::Config::from_table(table)?;
+    if !names_models {
+        models.models = llm_core::Config::from_env(lookup)?.models;
+    }
+    Ok(Composed { server, models })
+}
+
+impl Composed {
+    /// Builds and starts it. A server that others can reach and that has no key makes one, in this file; whether it is
+    /// new is told, so that the door can print it once.
+    ///
+    /// # Errors
+    /// `Config`, with the place of what is wrong.
+    pub fn start(mut self, kinds: &[Kind], key_file: &Path) -> Result<(Server, Option<String>)> {
+        let mut new_key = None;
+        if self.server.is_exposed() && self.server.api_key.is_none() {
+            let (key, is_new) = key::kept(key_file)?;
+            new_key = is_new.then(|| key.reveal().to_owned());
+            self.server.api_key = Some(key);
+        }
+        let telemetry = Telemetry::new(Log::to(&self.server.log)?)?;
+        let gateway = Gateway::with(&self.models, kinds, telemetry.clone())?;
+        Ok((start(self.server, Arc::new(gateway), telemetry)?, new_key))
+    }
+}

@@ -1,0 +1,159 @@
+//! The server's own settings: the section `[server]` of the configuration, and its environment variables.
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use llm_core::{Error, Result, secret::Secret};
+use serde::Deserialize;
+
+/// Where it listens, who may ask, and how much.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The API's address. `LLM_LISTEN`.
+    pub listen: SocketAddr,
+    /// A second address for metrics alone, without a key; `"off"` for none. `LLM_METRICS_LISTEN`.
+    #[serde(deserialize_with = "address_or_off")]
+    pub metrics: Option<SocketAddr>,
+    /// The key that clients must send. `LLM_API_KEY`, or `LLM_API_KEY_FILE` with the path of a file.
+    pub api_key: Option<Secret>,
+    /// Threads, each with a runtime of its own; 0 is one per core. `LLM_THREADS`.
+    pub threads: usize,
+    /// The longest body in bytes: some images, or a long context several times over.
+    pub max_body: usize,
+    /// Connections at once; more are closed at once.
+    pub max_connections: usize,
+    /// How long a client may take to send its headers, in seconds.
+    pub header_timeout_s: u64,
+    /// How long a client may take to send its body, in seconds.
+    pub body_timeout_s: u64,
+    /// How long running answers may go on after the signal to stop, in seconds.
+    pub shutdown_timeout_s: u64,
+    /// Where the log of calls goes: `stderr`, `off` or a file. `LLM_LOG`.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            metrics: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
+            api_key: None,
+            threads: 0,
+            max_body: 32 << 20,
+            max_connections: 10_000,
+            header_timeout_s: 10,
+            body_timeout_s: 120,
+            shutdown_timeout_s: 60,
+            log: "stderr".into(),
+        }
+    }
+}
+
+fn address_or_off<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Option<SocketAddr>, D::Error> {
+    metrics_address(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+}
+
+fn metrics_address(text: &str) -> std::result::Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        Ok(None)
+    } else {
+        text.parse().map(Some).map_err(|_| format!("{text:?} is neither an address nor \"off\""))
+    }
+}
+
+impl Config {
+    /// The section `[server]`, taken out of a configuration so that the rest is `llm-core`'s.
+    ///
+    /// # Errors
+    /// `Config`, with the place.
+    pub fn take(table: &mut toml::Table) -> Result<Config> {
+        let section = table.remove("server").unwrap_or_else(|| toml::Table::new().into());
+        Config::deserialize(section).map_err(|e| Error::config(e.message().trim().to_owned()).at("server"))
+    }
+
+    /// What the environment says goes before what the file says.
+    ///
+    /// # Errors
+    /// `Config`, with the variable.
+    pub fn with_env(mut self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
+        let get = |name: &str| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        if let Some(listen) = get("LLM_LISTEN") {
+            self.listen = address(&listen).map_err(|e| e.at("LLM_LISTEN"))?;
+        }
+        if let Some(metrics) = get("LLM_METRICS_LISTEN") {
+            self.metrics = metrics_address(&metrics).map_err(|e| Error::config(e).at("LLM_METRICS_LISTEN"))?;
+        }
+        if let Some(threads) = get("LLM_THREADS") {
+            self.threads = threads.parse().map_err(|_| Error::config("must be a number").at("LLM_THREADS"))?;
+        }
+        self.log = get("LLM_LOG").unwrap_or(self.log);
+        if let Some(key) = Secrets(lookup).key()? {
+            self.api_key = Some(key);
+        }
+        Ok(self)
+    }
+
+    /// Whether others than this machine can reach it.
+    pub fn is_exposed(&self) -> bool {
+        !self.listen.ip().is_loopback()
+    }
+}
+
+/// `8000`, `0.0.0.0:8000`, `localhost:8000`.
+fn address(text: &str) -> Result<SocketAddr> {
+    let text = text.replace("localhost", "127.0.0.1");
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((IpAddr::from([127, 0, 0, 1]), port).into());
+    }
+    text.parse().map_err(|_| Error::config(format!("{text:?} is no address; it should look like 0.0.0.0:8000")))
+}
+
+/// Secrets of the environment.
+pub struct Secrets<'a>(pub &'a dyn Fn(&str) -> Option<String>);
+
+impl Secrets<'_> {
+    /// `LLM_API_KEY`, or the content of the file that `LLM_API_KEY_FILE` names.
+    ///
+    /// # Errors
+    /// `Config` if that file cannot be read, or is empty: an empty key would let everybody in.
+    pub fn key(&self) -> Result<Option<Secret>> {
+        if let Some(key) = (self.0)("LLM_API_KEY") {
+            return match key.trim() {
+                "" => Ok(None), // compose files pass unset variables on as empty ones
+                key => Ok(Some(Secret::new(key))),
+            };
+        }
+        let Some(path) = (self.0)("LLM_API_KEY_FILE").filter(|p| !p.is_empty()).map(PathBuf::from) else {
+            return Ok(None);
+        };
+        let wrong = |why: String| Error::config(why).at("LLM_API_KEY_FILE");
+        let key = std::fs::read_to_string(&path).map_err(|e| wrong(format!("cannot read {}: {e}", path.display())))?;
+        match key.trim() {
+            "" => Err(wrong(format!("{} is empty", path.display()))),
+            key => Ok(Some(Secret::new(key))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let mut table: toml::Table = "[server]\nlisten = '127.0.0.1:1'\nmetrics = 'off'\n[models]".parse().unwrap();
+        let config = Config::take(&mut table).unwrap();
+        assert!(config.metrics.is_none() && table.len() == 1);
+        let env = |name: &str| (name == "LLM_LISTEN").then(|| "0.0.0.0:9".to_owned());
+        let config = config.with_env(&env).unwrap();
+        assert!(config.listen.port() == 9 && config.is_exposed());
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let mut table: toml::Table = "[server]\nlissten = 1".parse().unwrap();
+        assert!(Config::take(&mut table).unwrap_err().to_string().starts_with("server: unknown field `lissten`"));
+        let env = |name: &str| (name == "LLM_LISTEN").then(|| "nowhere".to_owned());
+        assert!(Config::default().with_env(&env).unwrap_err().to_string().starts_with("LLM_LISTEN: "));
+    }
+}

@@ -1,0 +1,110 @@
+//! A stream that begins, or waits its turn: a client in line for a second gets its headers, and then its place as SSE
+//! comments, which every client reads over. A refusal after that is an event.
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt;
+use http_body::Frame;
+use llm_core::dialect::Dialect;
+use llm_core::{Bodies, BoxFuture, Call, Gateway, Provider, Reply, Result};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+
+use crate::refusal;
+
+/// Waits this long for a status line that says how it went.
+const QUIET: Duration = Duration::from_secs(1);
+/// A prompt that is read for so many seconds gets comments too: proxies close silent connections after a minute.
+const LONGEST_QUIET: u32 = 10;
+
+/// The body of a stream, once it has begun or stands in line.
+pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, call: Call) -> Result<Sse> {
+    let asked = call.clone();
+    let mut begun: BoxFuture<'static, Result<Reply>> = Box::pin(async move { gateway.call(&asked).await });
+    for _ in 0..LONGEST_QUIET {
+        if let Ok(reply) = timeout(QUIET, &mut begun).await {
+            return Ok(Sse::Begun(reply?.stream(dialect, &call)));
+        }
+        if call.context.progress.borrow().place.is_some() {
+            break;
+        }
+    }
+    let mut clock = interval(QUIET);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Ok(Sse::Waiting(Box::new(Waiting { begun, call, dialect, clock, told: None, quiet_for: LONGEST_QUIET })))
+}
+
+/// A response's body.
+pub(crate) enum Sse {
+    Begun(Bodies),
+    Waiting(Box<Waiting>),
+    Ended,
+}
+
+pub(crate) struct Waiting {
+    begun: BoxFuture<'static, Result<Reply>>,
+    call: Call,
+    dialect: &'static dyn Dialect,
+    clock: Interval,
+    told: Option<usize>,
+    quiet_for: u32,
+}
+
+impl Waiting {
+    /// The place when it changes, and something at least every ten seconds.
+    fn comment(&mut self) -> Option<Bytes> {
+        let place = self.call.context.progress.borrow().place;
+        self.quiet_for += 1;
+        if place == self.told && self.quiet_for < LONGEST_QUIET {
+            return None;
+        }
+        (self.told, self.quiet_for) = (place, 0);
+        Some(match place {
+            Some(place) => format!(": queue position={place}\n\n").into(),
+            None => Bytes::from_static(b": working\n\n"),
+        })
+    }
+}
+
+impl Stream for Sse {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let waiting = match &mut *self {
+                Sse::Begun(bodies) => return bodies.poll_next_unpin(cx),
+                Sse::Ended => return Poll::Ready(None),
+                Sse::Waiting(waiting) => waiting,
+            };
+            match waiting.begun.as_mut().poll(cx) {
+                Poll::Ready(Ok(reply)) => *self = Sse::Begun(reply.stream(waiting.dialect, &waiting.call)),
+                Poll::Ready(Err(error)) => {
+                    let failure = waiting.dialect.failure(&refusal::from_below(error));
+                    *self = Sse::Ended;
+                    return Poll::Ready(Some(failure));
+                }
+                Poll::Pending => {
+                    ready!(waiting.clock.poll_tick(cx));
+                    if let Some(comment) = waiting.comment() {
+                        return Poll::Ready(Some(comment));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl http_body::Body for Sse {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
+        self.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

@@ -1,0 +1,78 @@
+//! The thin door for containers: reads the environment, serves, and ends when it is told to.
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use llm_server::compose;
+
+const HELP: &str = "llm-server: an OpenAI-compatible gateway in front of vLLM and other hosts
+
+usage: llm-server [--config FILE] [--listen ADDRESS]
+
+Without a file the environment says all: VLLM_BASE_URL, AI_PROVIDER, .. and for the server itself LLM_LISTEN
+(127.0.0.1:8000), LLM_METRICS_LISTEN (127.0.0.1:9090), LLM_API_KEY or LLM_API_KEY_FILE, LLM_LOG (stderr), LLM_THREADS.
+";
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("llm-server: {error}");
+            ExitCode::from(if error.kind() == llm_core::Kind::Config { 2 } else { 1 })
+        }
+    }
+}
+
+fn run() -> llm_core::Result<()> {
+    let Some(arguments) = Arguments::read(std::env::args().skip(1))? else {
+        print!("{HELP}");
+        return Ok(());
+    };
+    let lookup = |name: &str| match (name, &arguments.listen) {
+        ("LLM_LISTEN", Some(listen)) => Some(listen.clone()),
+        _ => std::env::var(name).ok(),
+    };
+    let file = arguments.config.or_else(|| lookup("LLM_CONFIG").filter(|f| !f.is_empty())).map(PathBuf::from);
+    let composed = compose::read(file.as_deref(), &lookup)?;
+    let (server, new_key) = composed.start(KINDS, &key_file())?;
+    if let Some(key) = new_key {
+        eprintln!("the key that clients must send, told only now and kept in {}: {key}", key_file().display());
+    }
+    eprintln!("listening on http://{}", server.address);
+    llm_server::until_signal(server)
+}
+
+#[cfg(feature = "engine")]
+const KINDS: &[llm_core::provider::Kind] = &[llm_engine::KIND];
+#[cfg(not(feature = "engine"))]
+const KINDS: &[llm_core::provider::Kind] = &[];
+
+fn key_file() -> PathBuf {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or(home).unwrap_or_else(std::env::temp_dir);
+    std::env::var_os("LLM_DATA_DIR").map_or(data.join("llm"), PathBuf::from).join("api-key")
+}
+
+struct Arguments {
+    config: Option<String>,
+    listen: Option<String>,
+}
+
+impl Arguments {
+    /// `None` asks for help.
+    fn read(mut words: impl Iterator<Item = String>) -> llm_core::Result<Option<Arguments>> {
+        let mut arguments = Arguments { config: None, listen: None };
+        while let Some(word) = words.next() {
+            let place = match word.as_str() {
+                "-h" | "--help" => return Ok(None),
+                "--config" => &mut arguments.config,
+                "--listen" => &mut arguments.listen,
+                other => {
+                    return Err(llm_core::Error::config(format!("no such argument: {other}; see llm-server --help")));
+                }
+            };
+            *place = Some(words.next().ok_or_else(|| llm_core::Error::config(format!("{word} needs a value")))?);
+        }
+        Ok(Some(arguments))
+    }
+}

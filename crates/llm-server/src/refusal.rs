@@ -1,0 +1,52 @@
+//! Errors as responses: the status is chosen here, the words are the dialect's.
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use llm_core::dialect::Dialect;
+use llm_core::{Error, Kind};
+
+/// The response for an error. Nothing that a client sends makes a 5xx.
+pub(crate) fn response(dialect: &dyn Dialect, error: &Error) -> Response {
+    let mut response = Response::new(Body::from(dialect.error(error)));
+    *response.status_mut() = status(error);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    match response.status() {
+        StatusCode::UNAUTHORIZED => {
+            drop(response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+        }
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            let wait = error.get_retry_after().map_or(1, |wait| wait.as_secs_f64().ceil().max(1.0) as u64);
+            response.headers_mut().insert(RETRY_AFTER, wait.into());
+        }
+        _ => {}
+    }
+    response
+}
+
+fn status(error: &Error) -> StatusCode {
+    match (error.kind(), error.get_code()) {
+        (Kind::Invalid, Some("body_too_large")) => StatusCode::PAYLOAD_TOO_LARGE,
+        (Kind::Invalid, Some("method_not_allowed")) => StatusCode::METHOD_NOT_ALLOWED,
+        (Kind::Invalid, Some("body_timeout")) => StatusCode::REQUEST_TIMEOUT,
+        (Kind::Invalid | Kind::Unsupported | Kind::ContextLength, _) => StatusCode::BAD_REQUEST,
+        (Kind::Unauthorized, _) => StatusCode::UNAUTHORIZED,
+        (Kind::NotFound, _) => StatusCode::NOT_FOUND,
+        (Kind::RateLimited, _) => StatusCode::TOO_MANY_REQUESTS,
+        (Kind::Overloaded | Kind::Loading | Kind::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (Kind::Timeout, _) => StatusCode::GATEWAY_TIMEOUT,
+        (Kind::Upstream, _) => StatusCode::BAD_GATEWAY,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// An upstream that refuses our key says nothing about the client's.
+pub(crate) fn from_below(error: Error) -> Error {
+    match error.kind() {
+        Kind::Unauthorized => Error::new(Kind::Upstream, "the upstream refuses this gateway's key")
+            .code("upstream_key_refused")
+            .because(error),
+        _ => error,
+    }
+}

@@ -1,0 +1,134 @@
+//! Listening sockets, one per thread on the same address, and the connections they accept.
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use llm_core::{Error, Result};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Connections that wait for an accept; a burst of clients must not be refused.
+const BACKLOG: i32 = 4096;
+
+/// So many sockets on one address; the kernel shares new connections out among them.
+pub(crate) fn listen(address: SocketAddr, how_many: usize) -> Result<Vec<std::net::TcpListener>> {
+    let first = bind(address)?;
+    let actual = first.local_addr().map_err(|e| cannot(address, e))?; // port 0 has become a real one
+    let mut all = vec![first];
+    while cfg!(unix) && all.len() < how_many {
+        all.push(bind(actual)?);
+    }
+    Ok(all)
+}
+
+fn bind(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(cfg!(unix))?;
+        #[cfg(unix)]
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().map_err(|e| cannot(address, e))
+}
+
+fn cannot(address: SocketAddr, error: std::io::Error) -> Error {
+    let remedy = match error.kind() {
+        std::io::ErrorKind::AddrInUse => ": another program listens there; choose another port",
+        std::io::ErrorKind::PermissionDenied => ": ports below 1024 are root's",
+        _ => "",
+    };
+    Error::config(format!("cannot listen on {address}{remedy}")).at("listen").because(error)
+}
+
+/// Whether somebody listens there already. With SO_REUSEPORT a second server of the same user would share the port.
+pub(crate) fn is_taken(address: SocketAddr) -> bool {
+    address.port() != 0 && std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+}
+
+/// How connections are served.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) most: usize,
+    pub(crate) header_timeout: Duration,
+    pub(crate) grace: Duration,
+}
+
+/// Accepts until told to stop; then lets running answers end, for as long as the grace lasts.
+pub(crate) async fn serve(
+    listener: std::net::TcpListener,
+    router: Router,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    let (mut connections, stopped) = (JoinSet::new(), stop.clone());
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(Open::one_more(&limits).map(|open| {
+                    connections.spawn(connection(stream, router.clone(), limits.header_timeout, stopped.clone(), open))
+                })),
+                // Out of file descriptors: those that are open go on, and end.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+            Some(_) = connections.join_next() => {}
+            _ = told(&mut stop) => break,
+        }
+    }
+    drop(listener);
+    let all_end = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(limits.grace, all_end).await;
+    connections.shutdown().await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    header_timeout: Duration,
+    mut stop: watch::Receiver<bool>,
+    _open: Open,
+) {
+    let _ = stream.set_nodelay(true); // a token is smaller than a packet
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).writev(false);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = told(&mut stop) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// One of the connections that may be open.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn one_more(limits: &Limits) -> Option<Open> {
+        let open = Open(limits.open.clone());
+        (limits.open.fetch_add(1, Ordering::Relaxed) < limits.most).then_some(open)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn told(stop: &mut watch::Receiver<bool>) {
+    // The sender is the server itself: if that has gone, it has stopped.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
