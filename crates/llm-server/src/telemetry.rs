@@ -23,9 +23,11 @@ pub struct Telemetry {
     tokens: IntCounterVec,
     ready: IntGaugeVec,
     in_flight: IntGaugeVec,
-    handles: RwLock<HashMap<(Operation, Arc<str>), Arc<Handles>>>,
+    handles: RwLock<Known>,
     log: Log,
 }
+
+type Known = HashMap<(Operation, Arc<str>), Arc<Handles>>;
 
 /// The metrics of one operation of one model, looked up once.
 struct Handles {
