@@ -1,0 +1,53 @@
+//! A whole house in this process: a configuration as a server on free ports.
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use llm_core::{Config, Gateway};
+use llm_server::{Server, Telemetry, log::Log};
+
+/// A server that stops when this is dropped.
+pub struct House {
+    /// Its models.
+    pub gateway: Arc<Gateway>,
+    server: Server,
+}
+
+impl House {
+    /// Serves this configuration (TOML; `[server]` may be in it), with no log and no metrics address.
+    pub fn of(toml: &str) -> House {
+        let mut table: toml::Table = toml.parse().expect("the test's TOML");
+        let mut config = llm_server::Config::take(&mut table).expect("the test's [server]");
+        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.metrics = None;
+        let telemetry = Telemetry::new(Log::to("off").expect("no log")).expect("metrics");
+        let models = Config::from_table(table).expect("the test's models");
+        let gateway = Arc::new(Gateway::with(&models, &[], telemetry.clone()).expect("the test's models"));
+        let server = llm_server::start(config, gateway.clone(), telemetry).expect("a free port");
+        House { gateway, server }
+    }
+
+    /// In front of one upstream, which is asked for the client's own model.
+    pub fn before(upstream: &str) -> House {
+        House::of(&format!("[models.'*']\nprovider = 'vllm'\nbase_url = '{upstream}'"))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// Its address as a base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// Takes no new connections.
+    pub fn stop(&self) {
+        self.server.stop();
+    }
+
+    /// Waits until running answers have ended.
+    pub fn wait(self) {
+        self.server.wait().expect("no thread died");
+    }
+}
