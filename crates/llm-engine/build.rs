@@ -4,6 +4,8 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-changed=src/chat/shim.cpp");
+    println!("cargo:rerun-if-changed=src/llama/spin.c");
+    cc::Build::new().file("src/llama/spin.c").compile("llm_engine_spin");
     let llama = llama_sources();
     cc::Build::new()
         .cpp(true)

@@ -154,10 +154,8 @@ async fn each_penalty_changes_what_is_said_again() {
     let engine = loaded(config()).await;
     let plain = long("Count to 20.", 100);
     let free = text(&engine, plain.clone()).await;
-    let penalties: [fn(&mut Sampling); 2] = [
-        |sampling| sampling.frequency_penalty = Some(2.0),
-        |sampling| sampling.repetition_penalty = Some(10.0),
-    ];
+    let penalties: [fn(&mut Sampling); 2] =
+        [|sampling| sampling.frequency_penalty = Some(2.0), |sampling| sampling.repetition_penalty = Some(10.0)];
     for penalize in penalties {
         let mut request = plain.clone();
         penalize(&mut request.sampling);

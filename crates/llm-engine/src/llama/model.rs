@@ -21,6 +21,10 @@ pub(crate) struct Model {
     dimensions: usize,
 }
 
+unsafe extern "C" {
+    fn engine_spins_briefly();
+}
+
 /// llama.cpp's global state, made once and never freed: freeing it while a context lives crashes.
 pub(crate) fn backend() -> Option<&'static LlamaBackend> {
     static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
@@ -28,6 +32,8 @@ pub(crate) fn backend() -> Option<&'static LlamaBackend> {
 }
 
 fn start_backend() -> Option<LlamaBackend> {
+    // SAFETY: does nothing; the reference keeps spin.c in the program.
+    unsafe { engine_spins_briefly() };
     super::log::redirect();
     #[cfg(feature = "dynamic-backends")]
     load_kernels();
