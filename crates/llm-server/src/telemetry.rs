@@ -23,6 +23,7 @@ pub struct Telemetry {
     tokens: IntCounterVec,
     ready: IntGaugeVec,
     in_flight: IntGaugeVec,
+    queue_depth: IntGaugeVec,
     handles: RwLock<Known>,
     log: Log,
 }
@@ -84,6 +85,7 @@ impl Telemetry {
             tokens: counter("llm_tokens_total", "Tokens read and made.", &["model", "direction"])?,
             ready: gauge("llm_model_ready", "1 if the model takes requests.", &["model"])?,
             in_flight: gauge("llm_in_flight", "Answers that are running.", &["model"])?,
+            queue_depth: gauge("llm_queue_depth", "Calls that stand in line.", &["model"])?,
             handles: RwLock::default(),
             registry,
             log,
@@ -109,9 +111,11 @@ impl Telemetry {
     pub(crate) fn exposition(&self, gateway: &Gateway) -> Vec<u8> {
         self.ready.reset();
         self.in_flight.reset();
+        self.queue_depth.reset();
         for model in gateway.models() {
             self.ready.with_label_values(&[&model.id]).set((model.status == "ready").into());
             self.in_flight.with_label_values(&[&model.id]).set(model.running as i64);
+            self.queue_depth.with_label_values(&[&model.id]).set(model.waiting as i64);
         }
         let mut out = Vec::new();
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);

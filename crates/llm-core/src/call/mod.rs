@@ -56,6 +56,11 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// How many calls stand in line in front of it.
+    fn waiting(&self) -> usize {
+        0
+    }
+
     /// The life of what must be loaded before it answers; `None` for what always runs.
     fn life(&self) -> Option<&dyn Life> {
         None

@@ -118,6 +118,8 @@ pub struct ModelStatus {
     pub operations: Vec<&'static str>,
     /// How many of its replies are running.
     pub running: usize,
+    /// How many calls stand in its line.
+    pub waiting: usize,
 }
 
 impl ModelStatus {
@@ -140,6 +142,7 @@ impl ModelStatus {
             max_model_len: model.deployments.iter().filter_map(|d| d.max_model_len()).min(),
             operations: model.operations.iter().filter(|o| o.takes_turn()).map(Operation::name).collect(),
             running: model.deployments.iter().map(|d| d.outstanding()).sum(),
+            waiting: model.stack.waiting(),
         };
         if *model.name != *crate::route::router::ANY {
             return vec![shown];

@@ -85,6 +85,10 @@ impl Provider for Observe {
     fn serves(&self) -> Operations {
         self.inner.serves()
     }
+
+    fn waiting(&self) -> usize {
+        self.inner.waiting()
+    }
 }
 
 struct Watch {

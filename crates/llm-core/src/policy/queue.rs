@@ -66,6 +66,10 @@ impl Provider for Queue {
     fn width(&self) -> Option<usize> {
         self.inner.width()
     }
+
+    fn waiting(&self) -> usize {
+        self.line.depth().1
+    }
 }
 
 /// A bounded FIFO in front of a number of turns.

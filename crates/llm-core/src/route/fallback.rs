@@ -58,6 +58,10 @@ impl Provider for Fallback {
     fn serves(&self) -> Operations {
         self.first.serves()
     }
+
+    fn waiting(&self) -> usize {
+        self.first.waiting()
+    }
 }
 
 #[cfg(test)]
