@@ -28,6 +28,7 @@ def end_all(groups, grace_s=5.0):
     send(groups, signal.SIGKILL)
     for group in groups:
         group.process.wait()
+        group.leash.stdin.close()
         group.leash.wait()
 
 

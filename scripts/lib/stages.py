@@ -64,6 +64,7 @@ STAGES = {stage.name: stage for stage in [
     Stage("tools", "what the build needs", lambda: [["scripts/setup", "deny"]], 10, counts=False),
     Stage("format", "cargo fmt", lambda: [["cargo", "fmt", "--all", "--check"]], 2),
     Stage("deny", "licences, bans, sources", deny, 5, needs=("tools",)),
+    Stage("scripts", "what runs these stages", lambda: [["python3", "-m", "unittest", "discover", "-s", "scripts/tests"]], 5),
     Stage("build", "everything, once", lambda: [cargo_test("--no-run", "--lib", "--bins", "--tests", "--examples")], 40, needs=("tools",), counts=False),
     Stage("clippy", "lints, warnings are errors", lambda: [["cargo", "clippy", *CARGO, "--all-targets", "--", "-D", "warnings"]], 20, needs=("tools",)),
     Stage("unit", "each part alone", lambda: [cargo_test("--no-fail-fast", "--lib", "--bins", "--examples")], 15, needs=("build",)),
