@@ -1,5 +1,6 @@
 //! Where models lie on this machine, and which of them are there.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
@@ -62,6 +63,15 @@ impl Store {
     /// The model's file, if it is there and right. Its bytes are hashed once and then only when its size or time changes.
     pub fn installed(&self, model: &Model) -> Option<PathBuf> {
         self.verified(&self.path(model), model.bytes, model.sha256)
+    }
+
+    /// All model files in the store, whoever put them there, by name.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut files: Vec<_> =
+            entries.filter(|path| path.extension().is_some_and(|ending| ending == "gguf")).collect();
+        files.sort();
+        files
     }
 
     /// The model's file, or the error that names the command which brings it.

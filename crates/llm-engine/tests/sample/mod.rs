@@ -1,4 +1,5 @@
 //! A little model file made in memory, every part of which a test can change.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use llm_engine::gguf::{Setting, Stored, Writer};
 
