@@ -7,6 +7,8 @@ fn main() {
     println!("cargo:rerun-if-changed=src/llama/spin.c");
     cc::Build::new().file("src/llama/spin.c").compile("llm_engine_spin");
     let llama = llama_sources();
+    // A test compares our list of architectures with theirs.
+    println!("cargo:rustc-env=LLAMA_CPP_SOURCES={}", llama.display());
     cc::Build::new()
         .cpp(true)
         .std("c++17")

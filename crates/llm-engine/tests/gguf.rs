@@ -88,6 +88,43 @@ fn every_number_that_would_abort_llama_cpp_is_named() {
 }
 
 #[test]
+fn everything_else_that_llama_cpp_takes_for_granted_is_checked() {
+    let tokens = tokens();
+    let refused = |settings: &[(&'static str, Setting<'static>)]| {
+        let sample = settings.iter().fold(Sample::new(&tokens), |sample, (key, value)| sample.with(key, value.clone()));
+        read(&sample.bytes()).err().map(|problem| problem.to_string()).unwrap_or_default()
+    };
+    let says = |settings: &[_], what: &str| assert!(refused(settings).contains(what), "{what}: {}", refused(settings));
+    use Setting::{Bool, F32, Text, U32};
+    says(&[("bert.nextn_predict_layers", U32(3))], "does not fit its 2 layers");
+    says(&[("bert.attention.head_count_kv", U32(2 + (16 << 24)))], "head_count_kv");
+    says(&[("bert.attention.head_count", U32(3))], "3 heads do not divide its width of 8");
+    assert_eq!(refused(&[("bert.attention.head_count", U32(3)), ("bert.attention.key_length", U32(4))]), "");
+    says(&[("bert.expert_used_count", U32(2))], "experts");
+    says(&[("bert.expert_count", U32(4))], "experts");
+    says(&[("bert.expert_count", U32(1_025)), ("bert.expert_used_count", U32(2))], "experts");
+    let experts = [("bert.expert_count", U32(4)), ("bert.expert_used_count", U32(2))];
+    assert_eq!(refused(&experts), "");
+    says(&[&experts[..], &[("bert.expert_group_count", U32(3))]].concat(), "3 groups");
+    says(&[("bert.rope.scaling.type", Text("liner"))], "\"liner\"");
+    says(&[("bert.pooling_type", U32(9))], "pooling_type is 9");
+    for epsilon in [-1e-6, f32::NAN, f32::INFINITY] {
+        says(&[("bert.attention.layer_norm_epsilon", F32(epsilon))], "not between 0 and 1");
+    }
+    let llama = ("tokenizer.ggml.model", Text("gpt2"));
+    says(&[llama.clone(), ("tokenizer.ggml.add_bos_token", Bool(true))], "adds a token");
+    assert_eq!(refused(&[llama, ("tokenizer.ggml.add_eos_token", Bool(true))]), "");
+    says(&[("tokenizer.ggml.model", Text("bert"))], "beginning or the end");
+}
+
+#[test]
+fn two_equal_tokens_are_noticed_and_empty_ones_are_not_equal() {
+    let tokens = |texts: [&str; 4]| texts.map(str::to_owned);
+    assert!(said(Sample::new(&tokens(["a", "b", "c", "b"]))).contains("two tokens of its vocabulary are the same"));
+    assert!(read(&Sample::new(&tokens(["a", "", "b", ""])).bytes()).is_ok());
+}
+
+#[test]
 fn files_that_are_no_model_say_what_they_are() {
     let tokens = tokens();
     let sample = || Sample::new(&tokens);

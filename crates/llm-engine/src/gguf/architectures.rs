@@ -1,6 +1,6 @@
 //! The architectures that the pinned llama.cpp can load, so that an unknown one is named before it is tried.
 
-/// `LLM_ARCH_NAMES` of llama.cpp's llama-arch.cpp, less `clip`, which is no language model. A test compares them.
+/// `LLM_ARCH_NAMES` of llama.cpp's llama-arch.cpp, less `clip`, which is no language model.
 #[rustfmt::skip]
 pub(super) const ARCHITECTURES: &[&str] = &[
     "llama", "llama4", "deci", "falcon", "grok", "gpt2", "gptj", "gptneox", "mpt", "baichuan", "starcoder", "refact",
@@ -21,3 +21,18 @@ pub(super) const ARCHITECTURES: &[&str] = &[
     "llama-embed", "maincoder", "kimi-linear", "kimi-k3", "glm5-next", "talkie", "mellum", "nanbeige", "qwen3tts",
     "pockettts",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_that_of_the_llama_cpp_we_build() {
+        let source = std::fs::read_to_string(concat!(env!("LLAMA_CPP_SOURCES"), "/src/llama-arch.cpp")).unwrap();
+        let (_, rows) = source.split_once("LLM_ARCH_NAMES = {").unwrap();
+        let (rows, _) = rows.split_once("};").unwrap();
+        let names = rows.lines().filter_map(|row| row.split('"').nth(1));
+        let theirs: Vec<_> = names.filter(|name| !["clip", "(unknown)"].contains(name)).collect();
+        assert_eq!(theirs, ARCHITECTURES);
+    }
+}

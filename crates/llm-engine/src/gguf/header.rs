@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use super::Problem;
 use super::architectures::ARCHITECTURES;
 use super::format::file_type_name;
-use super::metadata::{Metadata, Value};
+use super::limits::keeps_the_limits;
+use super::metadata::{Metadata, TOKENS, Value};
 use super::source::Source;
 use super::tensors::{Tensors, padded};
 
@@ -151,14 +152,16 @@ fn describe(version: u32, metadata: &Metadata, tensors: &Tensors, size: u64) -> 
     let architecture = metadata.text("general.architecture").unwrap_or_default();
     let key = |name: &str| format!("{architecture}.{name}");
     let vocabulary = vocabulary(metadata, &key("vocab_size"))?;
+    let block_count = within(metadata, &key("block_count"), BLOCKS)?;
     special_tokens_exist(metadata, vocabulary)?;
+    keeps_the_limits(metadata, architecture, block_count, vocabulary)?;
     Ok(Header {
         version,
         name: metadata.text("general.name").map(str::to_owned),
         license: metadata.text("general.license").map(str::to_owned),
         context_length: within(metadata, &key("context_length"), CONTEXT)?,
         embedding_length: within(metadata, &key("embedding_length"), WIDTH)?,
-        block_count: within(metadata, &key("block_count"), BLOCKS)?,
+        block_count,
         head_count: optional(metadata, &key("attention.head_count")),
         head_count_kv: optional(metadata, &key("attention.head_count_kv")),
         vocabulary,
@@ -172,7 +175,7 @@ fn describe(version: u32, metadata: &Metadata, tensors: &Tensors, size: u64) -> 
 }
 
 fn vocabulary(metadata: &Metadata, size_key: &str) -> Result<u32, Problem> {
-    match metadata.list("tokenizer.ggml.tokens") {
+    match metadata.list(TOKENS) {
         Some(tokens) => in_range("the vocabulary", i128::from(tokens), VOCABULARY),
         None if metadata.has(size_key) => within(metadata, size_key, VOCABULARY),
         None => Problem::unusable("has no vocabulary, so it can read no text: take a complete conversion of the model"),

@@ -11,6 +11,11 @@ const MOST_KEYS: u64 = 4_096;
 const LONGEST_KEY: u64 = 1_024;
 const LONGEST_TEXT: u64 = 4_096;
 const MOST_ELEMENTS: u64 = 1 << 24;
+const MOST_TOKENS: u64 = 1 << 22;
+const LONGEST_TOKEN: u64 = 1 << 16;
+
+/// The vocabulary: a text per token, the only list whose elements matter.
+pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
 
 /// What a key says, as far as anyone here asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +65,13 @@ impl Metadata {
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         match self.0.get(key)? {
             Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn truth(&self, key: &str) -> Option<bool> {
+        match *self.0.get(key)? {
+            Value::Truth(truth) => Some(truth),
             _ => None,
         }
     }
@@ -116,6 +128,7 @@ fn read_list<R: Read + Seek>(source: &mut Source<R>, key: &str) -> Result<Value,
     let count = source.count(&format!("elements of {key}"), MOST_ELEMENTS, each)?;
     // A list per layer is short and is looked at; vocabularies are long and only counted.
     let largest = match (kind, count) {
+        (TEXT, _) if key == TOKENS => distinct_tokens(source, count)?,
         (TEXT, _) => skip_texts(source, count)?,
         (_, 1..=1_024) => read_largest(source, key, kind, count)?,
         _ => source.skip(count * each).map(|()| None)?,
@@ -126,6 +139,22 @@ fn read_list<R: Read + Seek>(source: &mut Source<R>, key: &str) -> Result<Value,
 fn skip_texts<R: Read + Seek>(source: &mut Source<R>, count: u64) -> Result<Option<i128>, Problem> {
     (0..count).try_for_each(|_| source.skip_text())?;
     Ok(None)
+}
+
+/// llama.cpp finds tokens by their text, and aborts the process when two have the same; empty ones it numbers.
+fn distinct_tokens<R: Read + Seek>(source: &mut Source<R>, count: u64) -> Result<Option<i128>, Problem> {
+    if count > MOST_TOKENS {
+        return Problem::damaged(format!("it claims {count} tokens, and {MOST_TOKENS} is the most"));
+    }
+    let mut hashes = Vec::new();
+    for _ in 0..count {
+        hashes.extend(source.hash_text(LONGEST_TOKEN)?);
+    }
+    hashes.sort_unstable();
+    match hashes.array_windows().any(|[one, next]| one == next) {
+        true => Problem::damaged("two tokens of its vocabulary are the same"),
+        false => Ok(None),
+    }
 }
 
 fn read_largest<R: Read + Seek>(

@@ -3,6 +3,7 @@
 mod architectures;
 mod format;
 mod header;
+mod limits;
 mod metadata;
 mod problem;
 mod source;

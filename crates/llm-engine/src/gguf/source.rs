@@ -1,5 +1,6 @@
 //! Reads a file front to back without believing any length in it.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::{ErrorKind, Read, Seek};
 
 use super::Problem;
@@ -64,6 +65,16 @@ impl<R: Read + Seek> Source<R> {
         let kept = self.vec(length.min(most))?;
         self.skip(length.saturating_sub(most))?;
         Ok(String::from_utf8_lossy(&kept).into_owned())
+    }
+
+    /// A number that stands for a text of at most `most` bytes; none for an empty one.
+    pub(super) fn hash_text(&mut self, most: u64) -> Result<Option<u64>, Problem> {
+        let length = self.u64()?;
+        if length > most {
+            return Problem::damaged(format!("a token of {length} bytes"));
+        }
+        let text = self.vec(length)?;
+        Ok((length > 0).then(|| BuildHasherDefault::<DefaultHasher>::default().hash_one(text)))
     }
 
     pub(super) fn skip_text(&mut self) -> Result<(), Problem> {
