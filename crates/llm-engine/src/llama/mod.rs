@@ -6,9 +6,11 @@ mod context;
 mod cpu;
 mod log;
 mod model;
+mod quantize;
 
 pub(crate) use abort::Abort;
 pub(crate) use batch::{Batch, Row};
 pub(crate) use context::{Context, Decoded, Shape};
 pub use cpu::instructions;
 pub(crate) use model::{Model, ModelKind, Special, Token};
+pub(crate) use quantize::to_f16;
