@@ -168,15 +168,25 @@ fn understood(mut reader: Box<dyn Reader>, frames: Frames) -> Frames {
     frames
         .map(move |frame| {
             let mut nouns = Vec::new();
-            let read = match frame {
-                Ok(Frame::Wire(wire)) => reader.read(&wire.bytes, &mut nouns).err(),
+            let failure = match frame {
+                Ok(Frame::Wire(wire)) => {
+                    let failure = reader.read(&wire.bytes, &mut nouns).err();
+                    nouns.extend(usage_beside(&wire, &nouns));
+                    failure
+                }
                 Ok(noun) => return vec![Ok(noun)],
                 Err(error) => Some(error),
             };
-            nouns.into_iter().map(Ok).chain(read.map(Err)).collect()
+            nouns.into_iter().map(Ok).chain(failure.map(Err)).collect()
         })
         .flat_map(stream::iter)
         .boxed()
+}
+
+/// What an answer cost, where the bytes that said it were taken out because a client of bytes had not asked for them.
+fn usage_beside(wire: &Wire, nouns: &[Frame]) -> Option<Frame> {
+    let is_told = nouns.iter().any(|noun| matches!(noun, Frame::Event(Event::Usage(_)) | Frame::Vectors(_)));
+    wire.glance.usage.filter(|_| !is_told).map(|usage| Frame::Event(Event::Usage(usage)))
 }
 
 /// The error of an answer that breaks off.

@@ -1,0 +1,207 @@
+//! The SDK and the gateway before real vLLMs: what they answer, refuse, count and stop.
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use llm_core::{
+    ChatRequest, CompleteRequest, Config, DetokenizeRequest, EmbedRequest, Event, FinishReason, Kind, Llm, Message,
+    Prompt, TokenizeRequest,
+};
+use llm_tests::house::House;
+use llm_tests::http;
+use llm_tests::vllm::Vllm;
+use serde_json::{Value, json};
+
+/// One story at a time: some count what runs.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+fn text(vllm: &Vllm) -> String {
+    format!("[models.'*']\nprovider = 'vllm'\nbase_url = '{}'", vllm.base_url())
+}
+
+fn llm(vllm: &Vllm) -> Llm {
+    Llm::new(&Config::from_toml(&text(vllm)).unwrap()).unwrap()
+}
+
+fn capital() -> ChatRequest {
+    ChatRequest::new("What is the capital of France?").temperature(0.0)
+}
+
+/// The answer never ends by itself before this many tokens.
+fn long() -> ChatRequest {
+    ChatRequest::new("Count to 80.").temperature(0.0).max_tokens(1500).extra("ignore_eos", true)
+}
+
+#[tokio::test]
+async fn it_chats_whole_and_in_pieces() {
+    let _turn = TURN.lock().await;
+    let llm = llm(Vllm::chat());
+    let whole = llm.chat(capital()).await.unwrap();
+    assert_eq!(
+        (whole.text.as_str(), whole.finish_reason),
+        ("The capital of France is Paris.", Some(FinishReason::Stop))
+    );
+    assert!(whole.usage.unwrap().prompt_tokens > 10);
+    let mut stream = llm.stream(capital()).await.unwrap();
+    let mut pieces = Vec::new();
+    while let Some(event) = stream.next().await.unwrap() {
+        pieces.push(event);
+    }
+    assert!(pieces.iter().filter(|e| matches!(e, Event::Text(_))).count() > 3);
+    assert_eq!((stream.so_far().text.as_str(), stream.so_far().usage), (whole.text.as_str(), whole.usage));
+    let short = llm.chat(capital().max_tokens(2)).await.unwrap();
+    assert_eq!(short.finish_reason, Some(FinishReason::Length));
+}
+
+#[tokio::test]
+async fn it_completes_counts_and_lists() {
+    let _turn = TURN.lock().await;
+    let (llm, vllm) = (llm(Vllm::chat()), Vllm::chat());
+    let completion =
+        llm.complete(CompleteRequest { prompt: "The capital of".into(), ..Default::default() }).await.unwrap();
+    assert!(!completion.text.is_empty());
+    let count = llm.count_tokens(vec![Message::user("What is the capital of France?")]).await.unwrap();
+    assert_eq!(count.count as u32, llm.chat(capital()).await.unwrap().usage.unwrap().prompt_tokens);
+    assert!(count.max_model_len.is_some());
+    let plain = TokenizeRequest {
+        model: String::new(),
+        prompt: Prompt::from("The capital"),
+        add_special_tokens: false,
+        extra: Default::default(),
+    };
+    let tokens = llm.tokenize(plain).await.unwrap().tokens;
+    let call = llm_core::Call::new(DetokenizeRequest { model: vllm.model().into(), tokens }, llm_core::Delivery::Whole);
+    let reply = llm_core::Provider::call(&**llm.gateway(), &call).await.unwrap();
+    let text = reply.single(|f| if let llm_core::Frame::Text(t) = f { Some(t) } else { None }).await.unwrap();
+    assert_eq!(text, "The capital");
+    assert!(llm.health().await.iter().all(|(_, health)| health.is_ok()));
+    let models = llm.models();
+    assert_eq!(
+        (models[0].id.as_str(), models[0].status, models[0].max_model_len),
+        (vllm.model(), "ready", count.max_model_len)
+    );
+}
+
+#[tokio::test]
+async fn it_embeds_and_what_is_related_is_near() {
+    let _turn = TURN.lock().await;
+    let texts = ["A cat sits on the mat.", "A kitten rests on a rug.", "The stock market fell today."];
+    let embeddings = llm(Vllm::embed()).embed(EmbedRequest::new(texts)).await.unwrap();
+    let near =
+        |a: usize, b: usize| embeddings.vectors[a].iter().zip(&embeddings.vectors[b]).map(|(x, y)| x * y).sum::<f32>();
+    assert_eq!(embeddings.vectors[0].len(), 384);
+    assert!(near(0, 1) > 0.5 && near(0, 2) < 0.2, "{} {}", near(0, 1), near(0, 2));
+}
+
+#[tokio::test]
+async fn its_refusals_are_understood_and_not_tried_again() {
+    let _turn = TURN.lock().await;
+    let llm = llm(Vllm::chat());
+    for (request, kind, says) in [
+        (capital().temperature(5.0), Kind::Invalid, "temperature"),
+        (capital().model("gpt-9"), Kind::NotFound, "gpt-9"),
+        (ChatRequest::new("x ".repeat(20_000)), Kind::ContextLength, "maximum context length"),
+        (ChatRequest::from(vec![]), Kind::Invalid, ""),
+    ] {
+        let since = Instant::now();
+        let error = llm.chat(request).await.unwrap_err();
+        assert!(error.kind() == kind && error.message().contains(says), "{error:?}");
+        assert!(since.elapsed() < Duration::from_secs(5), "a retry would take longer");
+    }
+    // A stream's refusal comes inside a 200; it is the call's all the same.
+    let error = llm.stream(capital().extra("logprobs", true).extra("top_logprobs", 50)).await.err().unwrap();
+    assert_eq!(error.kind(), Kind::Invalid, "{error:?}");
+    let error = llm.embed("x").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error:?}");
+}
+
+fn running(vllm: &Vllm) -> f64 {
+    let metrics = http::get(&format!("{}/metrics", vllm.base_url().trim_end_matches("/v1"))).1;
+    let line =
+        metrics.lines().find(|line| line.starts_with("vllm:num_requests_running")).expect("vLLM tells what runs");
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Polls until as many requests run, for so long at most.
+fn until_running(vllm: &Vllm, wanted: impl Fn(f64) -> bool, within: Duration) -> Duration {
+    let since = Instant::now();
+    while !wanted(running(vllm)) {
+        assert!(since.elapsed() < within, "{} requests still run after {within:?}", running(vllm));
+    }
+    since.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_a_stream_or_a_call_stops_the_model() {
+    let _turn = TURN.lock().await;
+    let (llm, vllm) = (llm(Vllm::chat()), Vllm::chat());
+    let mut stream = llm.stream(long()).await.unwrap();
+    stream.next_text().await.unwrap();
+    until_running(vllm, |n| n >= 1.0, Duration::from_secs(5));
+    drop(stream);
+    until_running(vllm, |n| n == 0.0, Duration::from_secs(10));
+    let whole = tokio::spawn(async move { llm.chat(long()).await });
+    until_running(vllm, |n| n >= 1.0, Duration::from_secs(20));
+    whole.abort();
+    until_running(vllm, |n| n == 0.0, Duration::from_secs(10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_the_gateway_that_leaves_stops_the_model() {
+    let _turn = TURN.lock().await;
+    let vllm = Vllm::chat();
+    let house = House::of(&text(vllm));
+    let body = json!({"model": vllm.model(), "stream": true, "max_tokens": 1500, "ignore_eos": true,
+        "messages": [{"role": "user", "content": "Count to 80."}]});
+    let request = reqwest::Client::new().post(format!("{}/v1/chat/completions", house.url())).body(body.to_string());
+    let mut stream = request.send().await.unwrap().bytes_stream();
+    stream.next().await.unwrap().unwrap();
+    until_running(vllm, |n| n >= 1.0, Duration::from_secs(5));
+    drop(stream);
+    until_running(vllm, |n| n == 0.0, Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn the_gateway_passes_its_answers_on_and_its_errors_in_one_shape() {
+    let _turn = TURN.lock().await;
+    let vllm = Vllm::chat();
+    let house = House::of(&text(vllm));
+    let ask = |path: &str, body: Value| {
+        reqwest::Client::new().post(format!("{}{path}", house.url())).body(body.to_string()).send()
+    };
+    let messages = json!([{"role": "user", "content": "What is the capital of France?"}]);
+    let body = json!({"model": vllm.model(), "messages": messages, "temperature": 0});
+    let whole: Value =
+        serde_json::from_str(&ask("/v1/chat/completions", body).await.unwrap().text().await.unwrap()).unwrap();
+    assert_eq!(whole["choices"][0]["message"]["content"], "The capital of France is Paris.");
+    assert!(whole["system_fingerprint"].as_str().unwrap().starts_with("vllm"), "its own fields come through");
+    let body = json!({"model": vllm.model(), "messages": messages, "temperature": 0, "stream": true});
+    let stream = ask("/v1/chat/completions", body).await.unwrap().text().await.unwrap();
+    assert!(stream.ends_with("data: [DONE]\n\n") && !stream.contains("\"usage\":{"), "{stream}");
+    for (path, body, status, code) in [
+        ("/v1/chat/completions", json!({"model": "gpt-9", "messages": messages}), 404, json!("model_not_found")),
+        (
+            "/v1/chat/completions",
+            json!({"model": vllm.model(), "messages": messages, "temperature": 5}),
+            400,
+            json!(null),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": vllm.model(), "messages": [{"role": "user", "content": "x ".repeat(20_000)}]}),
+            400,
+            json!("context_length_exceeded"),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": vllm.model(), "messages": messages, "stream": true, "logprobs": true, "top_logprobs": 50}),
+            400,
+            json!(null),
+        ),
+        ("/v1/embeddings", json!({"model": vllm.model(), "input": "x"}), 400, json!("unsupported")),
+    ] {
+        let response = ask(path, body.clone()).await.unwrap();
+        let got = response.status().as_u16();
+        let error: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        assert_eq!((got, &error["error"]["code"]), (status, &code), "{path} {error}");
+    }
+}
