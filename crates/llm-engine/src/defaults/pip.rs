@@ -100,12 +100,19 @@ impl Running {
 
     fn refused(&mut self, model: &Model) -> Error {
         let said = self.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        let why =
-            said.lines().rev().find(|line| line.contains("ERROR")).or(said.lines().last()).unwrap_or("no reason given");
-        let why = why.trim().trim_start_matches("ERROR: ");
+        let (package, why) = (model.package, reason(&said));
         let remedy = "check the network, or the index that `pip config list` shows";
-        Error::new(Kind::Unavailable, format!("pip could not bring {} ({why}): {remedy}", model.package))
+        Error::new(Kind::Unavailable, format!("pip could not bring {package} ({why}): {remedy}"))
     }
+}
+
+/// pip's last word; without an answer from the index that is "no matching distribution", which misleads.
+fn reason(said: &str) -> &str {
+    if said.contains("WARNING: Retrying (") {
+        return "its index does not answer";
+    }
+    let last = said.lines().rev().find(|line| line.contains("ERROR")).or(said.lines().last());
+    last.unwrap_or("no reason given").trim().trim_start_matches("ERROR: ")
 }
 
 impl Drop for Running {

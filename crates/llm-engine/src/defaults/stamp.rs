@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 use std::{fs, io};
 
-/// What is known of a file: beside it, in `NAME.sha256`, stands the same after it was found right.
+/// What is known of a file: beside it, in `NAME.checked`, stands the same after it was found right.
 pub(super) struct Stamp {
     place: PathBuf,
     bytes: u64,
@@ -17,7 +17,7 @@ impl Stamp {
         let about = fs::metadata(path)?;
         let changed = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let mut place = path.as_os_str().to_owned();
-        place.push(".sha256");
+        place.push(".checked");
         Ok(Stamp { place: place.into(), bytes: about.len(), text: format!("{sha256} {} {changed}\n", about.len()) })
     }
 

@@ -192,7 +192,7 @@ fn a_model_put_there_by_hand_is_hashed_once_and_taken() {
     fs::create_dir_all(scene.store.folder()).unwrap();
     fs::write(scene.store.path(&scene.model), CONTENT).unwrap();
     assert!(scene.store.installed(&scene.model).is_some());
-    assert!(scene.store.folder().join("test.gguf.sha256").exists());
+    assert!(scene.store.folder().join("test.gguf.checked").exists());
 }
 
 #[test]
@@ -213,6 +213,13 @@ fn pips_own_reason_is_passed_on_with_the_remedy() {
     assert_eq!(error.kind(), Kind::Unavailable);
     let expected = "pip could not bring test==1 (No matching distribution found): check the network";
     assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+#[test]
+fn an_index_that_does_not_answer_is_not_mistaken_for_one_without_the_package() {
+    let retrying = "echo 'WARNING: Retrying (Retry(total=0)) after connection broken' >&2; ";
+    let scene = Scene::new().with_pip(&format!("{retrying}echo ERROR: No matching distribution found >&2; exit 1"));
+    assert!(scene.refused().to_string().contains("(its index does not answer)"));
 }
 
 #[test]
