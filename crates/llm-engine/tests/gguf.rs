@@ -42,6 +42,16 @@ fn a_sound_file_is_described() {
 }
 
 #[test]
+fn a_chat_model_that_llama_cpp_tools_made_is_described() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/models/tiny-chat-f16.gguf");
+    let header = gguf::check(path.as_ref()).unwrap();
+    assert_eq!((header.architecture.as_str(), header.quantization.as_str()), ("qwen2", "F16"));
+    assert_eq!((header.context_length, header.block_count, header.vocabulary), (4096, 3, 2048));
+    assert_eq!((header.head_count, header.head_count_kv, header.pooling), (Some(4), Some(2), None));
+    assert!(header.has_chat_template && header.size == std::fs::metadata(path).unwrap().len());
+}
+
+#[test]
 fn a_file_without_a_file_type_is_named_after_most_of_its_weights() {
     assert_eq!(read(&Sample::new(&tokens()).without("general.file_type").bytes()).unwrap().quantization, "F16");
 }
