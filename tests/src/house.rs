@@ -15,13 +15,18 @@ pub struct House {
 impl House {
     /// Serves this configuration (TOML; `[server]` may be in it), with no log and no metrics address.
     pub fn of(toml: &str) -> House {
+        House::with(toml, &[])
+    }
+
+    /// The same with further kinds of provider, such as the engine's.
+    pub fn with(toml: &str, kinds: &[llm_core::provider::Kind]) -> House {
         let mut table: toml::Table = toml.parse().expect("the test's TOML");
         let mut config = llm_server::Config::take(&mut table).expect("the test's [server]");
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.metrics = None;
         let telemetry = Telemetry::new(Log::to("off").expect("no log")).expect("metrics");
         let models = Config::from_table(table).expect("the test's models");
-        let gateway = Arc::new(Gateway::with(&models, &[], telemetry.clone()).expect("the test's models"));
+        let gateway = Arc::new(Gateway::with(&models, kinds, telemetry.clone()).expect("the test's models"));
         let server = llm_server::start(config, gateway.clone(), telemetry).expect("a free port");
         House { gateway, server }
     }
