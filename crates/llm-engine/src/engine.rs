@@ -90,6 +90,11 @@ impl Engine {
         matches!(self.task, Task::Embed { .. })
     }
 
+    /// How many more requests it would take on.
+    pub(crate) fn places(&self) -> usize {
+        self.places.available_permits()
+    }
+
     /// Answers being made right now.
     pub(crate) fn running(&self) -> usize {
         match &self.task {

@@ -50,6 +50,11 @@ impl EngineProvider {
         self.life.engine_if_ready().map_or(0, |engine| engine.running())
     }
 
+    /// How many more requests it would take on right now, to run or to wait.
+    pub fn places(&self) -> usize {
+        self.life.engine_if_ready().map_or(0, |engine| engine.places())
+    }
+
     async fn answer(&self, call: &Call) -> Result<Reply> {
         let engine = self.life.engine()?;
         if call.operation == Operation::Models {

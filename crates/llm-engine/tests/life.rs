@@ -1,0 +1,101 @@
+//! Loading, unloading, and files that cannot be loaded.
+mod common;
+
+use common::*;
+use futures_util::StreamExt;
+use llm_core::{Frame, Kind, LifeStatus, Operation, Request};
+use llm_engine::{Config, EngineProvider, KIND};
+use std::time::Duration;
+
+const READY: LifeStatus = LifeStatus::Ready { max_model_len: 2048 };
+
+#[tokio::test]
+async fn building_loads_nothing_and_the_first_call_starts_the_loading() {
+    let engine = EngineProvider::new(config()).unwrap();
+    assert_eq!(life(&engine).status(), LifeStatus::Unloaded);
+    let error = ask(&engine, greedy("Hello")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Loading);
+    assert!(error.get_retry_after().is_some());
+    until("it is loaded", Duration::from_secs(30), || life(&engine).status() == READY).await;
+    assert!(ask(&engine, greedy("Hello")).await.is_ok());
+}
+
+#[tokio::test]
+async fn loading_twice_is_loading_once() {
+    let engine = EngineProvider::new(config()).unwrap();
+    let (one, other) = tokio::join!(life(&engine).load(), life(&engine).load());
+    assert!(one.is_ok() && other.is_ok());
+    assert_eq!(life(&engine).status(), READY);
+}
+
+#[tokio::test]
+async fn unloading_lets_the_running_answer_end_and_loading_works_again() {
+    let engine = loaded(config()).await;
+    let mut frames = ask(&engine, long("Count to 20.", 300)).await.unwrap().events();
+    assert!(is_text(&frames.next().await.unwrap()));
+    let rest = async {
+        let mut finished = false;
+        while let Some(frame) = frames.next().await {
+            finished |= matches!(frame.unwrap(), Frame::Event(llm_core::Event::Finish(_)));
+        }
+        finished
+    };
+    let (unloaded, finished) = tokio::join!(life(&engine).unload(), rest);
+    assert!(unloaded.is_ok() && finished);
+    assert_eq!(life(&engine).status(), LifeStatus::Unloaded);
+    life(&engine).load().await.unwrap();
+    assert_eq!(text(&engine, greedy("What is the capital of France?")).await, "The capital of France is Paris.");
+}
+
+#[tokio::test]
+async fn a_reply_outlives_its_provider() {
+    let engine = loaded(config()).await;
+    let mut frames = ask(&engine, long("Count to 20.", 300)).await.unwrap().events();
+    drop(engine);
+    let mut finished = false;
+    while let Some(frame) = frames.next().await {
+        finished |= matches!(frame.unwrap(), Frame::Event(llm_core::Event::Finish(_)));
+    }
+    assert!(finished);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_an_error_that_names_it_and_stays_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("half.gguf");
+    let whole = std::fs::read(tiny_chat()).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let engine = EngineProvider::new(Config { path, ..config() }).unwrap();
+    let error = life(&engine).load().await.unwrap_err();
+    assert!(error.to_string().contains("half.gguf"), "{error}");
+    assert!(matches!(life(&engine).status(), LifeStatus::Failed(why) if why.contains("half.gguf")));
+    assert_eq!(kind_of(ask(&engine, greedy("Hello")).await), Kind::Unavailable);
+}
+
+#[tokio::test]
+async fn weights_that_are_no_numbers_fail_the_answer_and_not_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nan.gguf");
+    let mut bytes = std::fs::read(tiny_chat()).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let engine = loaded(Config { path, ..config() }).await;
+    assert_eq!(kind_of(answer(&engine, greedy("Hello")).await), Kind::Internal);
+    assert_eq!(kind_of(answer(&engine, greedy("Hello")).await), Kind::Internal);
+}
+
+#[tokio::test]
+async fn the_house_builds_an_engine_from_its_settings_and_asks_what_it_is() {
+    let settings = format!("path = {:?}\ncontext = 2048\nthreads = 1", tiny_chat());
+    let engine = (KIND.build)(&settings.parse().unwrap()).unwrap();
+    assert!(engine.serves().contains(Operation::Chat));
+    engine.life().unwrap().load().await.unwrap();
+    let call = llm_core::Call::new(Request::Models, llm_core::Delivery::Whole);
+    let Frame::Models(models) = engine.call(&call).await.unwrap().events().next().await.unwrap().unwrap() else {
+        panic!("no models")
+    };
+    assert_eq!((models[0].id.as_str(), models[0].max_model_len), ("tiny-chat-f16", Some(2048)));
+    let wrong = "path = 'a.gguf'\nslots = 0".parse().unwrap();
+    assert_eq!((KIND.build)(&wrong).err().unwrap().to_string(), "slots: must be 1 to 256");
+}

@@ -1,0 +1,109 @@
+//! The default models themselves: answers that make sense, vectors that do, and how quickly.
+mod common;
+
+use common::*;
+use futures_util::StreamExt;
+use llm_core::{EmbedRequest, Embeddings, Frame, Kind};
+use llm_engine::defaults::{Model, Store};
+use llm_engine::{Config, EngineProvider};
+use std::time::{Duration, Instant};
+
+/// The installed default model of a role; `llm fetch` or the test of the defaults brings it.
+fn config_of(role: &str) -> Config {
+    let store = Store::from_env(|name| std::env::var(name).ok()).unwrap();
+    let path = store.require(Model::find(role).unwrap()).unwrap();
+    Config { path, context: Some(4096), threads: Some(2), ..Config::default() }
+}
+
+async fn vectors(engine: &EngineProvider, texts: &[&str]) -> Embeddings {
+    match frame(engine, EmbedRequest::new(texts.iter().copied())).await.unwrap() {
+        Frame::Vectors(vectors) => vectors,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+#[tokio::test]
+async fn related_texts_have_near_vectors_and_unrelated_ones_far() {
+    let engine = loaded(config_of("embedding")).await;
+    let texts = ["A cat sits on the mat.", "A kitten is lying on the rug.", "The stock market fell sharply today."];
+    let Embeddings { vectors, usage } = vectors(&engine, &texts).await;
+    assert!(vectors.iter().all(|vector| vector.len() == 384 && (cosine(vector, vector) - 1.0).abs() < 1e-4));
+    let (near, far) = (cosine(&vectors[0], &vectors[1]), cosine(&vectors[0], &vectors[2]));
+    assert!(near > 0.6 && far < 0.2, "{near} {far}");
+    assert!(usage.unwrap().prompt_tokens > 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vectors_are_the_same_alone_and_in_a_crowd_and_keep_their_order() {
+    let engine = loaded(config_of("embedding")).await;
+    let texts: Vec<String> =
+        (0..300).map(|n| format!("Sentence number {n} is about {}.", "fish ".repeat(n % 40))).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let alone = vectors(&engine, &texts[17..18]).await.vectors;
+    let all = futures_util::future::join_all(texts.chunks(50).map(|chunk| vectors(&engine, chunk))).await;
+    let all: Vec<Vec<f32>> = all.into_iter().flat_map(|part| part.vectors).collect();
+    assert_eq!(all.len(), 300);
+    assert!(cosine(&all[17], &alone[0]) > 0.9999);
+    assert!(cosine(&all[18], &alone[0]) < 0.9999);
+}
+
+#[tokio::test]
+async fn what_an_embedding_model_cannot_do_is_said_by_name() {
+    let engine = loaded(config_of("embedding")).await;
+    assert_eq!(kind_of(ask(&engine, greedy("Hello")).await), Kind::Unsupported);
+    let empty = frame(&engine, EmbedRequest::new([""])).await;
+    assert!(empty.is_ok(), "the tokenizer's own first and last tokens make a text of it");
+    let error = frame(&engine, EmbedRequest::new(["short".to_owned(), "word ".repeat(9000)])).await.unwrap_err();
+    assert_eq!((error.kind(), error.get_param()), (Kind::ContextLength, Some("input")));
+    assert!(error.to_string().contains("input[1]"), "{error}");
+}
+
+#[tokio::test]
+async fn the_default_chat_model_knows_the_capital_of_france() {
+    let engine = loaded(config_of("chat")).await;
+    let answer = text(&engine, greedy("What is the capital of France?").max_tokens(32)).await;
+    assert!(answer.contains("Paris"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_its_prompt_frees_its_slot_at_once() {
+    let engine = loaded(config_of("chat")).await;
+    let prompt = "Tell me everything about the sea. ".repeat(400);
+    {
+        let asking = ask(&engine, greedy(&prompt));
+        tokio::pin!(asking);
+        let began = Instant::now();
+        while engine.running() == 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "the prompt was never begun");
+            let reading = tokio::time::timeout(Duration::from_millis(5), &mut asking).await;
+            assert!(reading.is_err(), "3,000 tokens cannot be read so quickly");
+        }
+    }
+    let took = until("the slot is free", Duration::from_millis(100), || engine.running() == 0).await;
+    eprintln!("the slot was free after {took:?}");
+    assert!(text(&engine, greedy("What is the capital of France?").max_tokens(32)).await.contains("Paris"));
+}
+
+#[tokio::test]
+async fn the_first_token_of_a_page_comes_soon() {
+    let engine = loaded(config_of("chat")).await;
+    let first = async |question: String| {
+        let began = Instant::now();
+        let mut frames = ask(&engine, greedy(&question).max_tokens(4)).await.unwrap().events();
+        assert!(is_text(&frames.next().await.unwrap()));
+        began.elapsed()
+    };
+    let page = |n| format!("{n}. {}", "The sea is wide and the night is long. ".repeat(28));
+    let mut times = Vec::new();
+    for n in 0..5 {
+        times.push(first(page(n)).await);
+    }
+    times.sort();
+    eprintln!("first tokens of about 300 after {times:?}");
+    // On two quiet cores 500 ms; the best of five, because tests share the machine.
+    assert!(times[0] < Duration::from_millis(500), "{times:?}");
+}
