@@ -16,7 +16,7 @@ struct Run {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let path = std::env::args().nth(1).expect("the path of a GGUF file").into();
+    let path = Some(std::env::args().nth(1).expect("the path of a GGUF file").into());
     let threads = std::env::args().nth(2).and_then(|threads| threads.parse().ok());
     let engine = EngineProvider::new(Config { path, threads, context: Some(2048), ..Config::default() })?;
     engine.life().expect("an engine has a life").load().await?;

@@ -1,7 +1,7 @@
 //! What an engine is told: the model's file and how much of the machine it may use. Everything but the file has a default.
 
-use crate::gguf;
 use crate::llama::{Model, ModelKind, Shape};
+use crate::{defaults, gguf};
 use llama_cpp_sys_2 as sys;
 use llm_core::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,11 @@ const CONTEXT: u32 = 8192;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The GGUF file; empty is the bundled model.
-    pub path: PathBuf,
+    /// The GGUF file. Without one it is a default model.
+    pub path: Option<PathBuf>,
+    /// Which default model, by its role or name: `chat`, `embedding`. Default: `chat`.
+    #[serde(rename = "default")]
+    pub role: Option<String>,
     /// Tokens that a prompt and its answer may have together. Default: what the model was trained on, at most 8192.
     pub context: Option<u32>,
     /// Answers made at once; more wait. Eight share the cost of reading the weights and still feel quick on a CPU.
@@ -38,7 +41,7 @@ pub struct Config {
     pub pooling: Option<Pooling>,
     /// A Jinja chat template in place of the file's own.
     pub chat_template: Option<String>,
-    /// Temperature of requests that name none. OpenAI's is 1; small models need less.
+    /// Temperature of requests that name none. Default: OpenAI's 1, and 0.2 for a default model, which is small and rambles.
     pub temperature: Option<f32>,
 }
 
@@ -67,7 +70,8 @@ impl Pooling {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            path: PathBuf::new(),
+            path: None,
+            role: None,
             context: None,
             slots: 8,
             waiting: 256,
@@ -84,12 +88,44 @@ impl Default for Config {
 impl Config {
     /// Everything that is wrong without a look at the model.
     pub fn check(&self) -> Result<()> {
+        self.model()?;
         // llama.cpp's LLAMA_MAX_SEQ.
         bounded("slots", self.slots, 1, 256)?;
         bounded("waiting", self.waiting, 0, 65_536)?;
         bounded("context", self.context.unwrap_or(CONTEXT), 16, 1 << 22)?;
         bounded("threads", self.threads.unwrap_or(1), 1, 512)?;
         bounded("cache_mib", self.cache_mib.unwrap_or(1), 1, 1 << 22)
+    }
+
+    /// The default model that is meant; `None` when there is a path.
+    fn model(&self) -> Result<Option<&'static defaults::Model>> {
+        match (&self.path, self.role.as_deref()) {
+            (Some(_), Some(_)) => Err(Error::config("says one model and `path` another").at("default")),
+            (Some(_), None) => Ok(None),
+            (None, role) => default_model(role.unwrap_or("chat")).map(Some),
+        }
+    }
+
+    /// Where the model lies.
+    ///
+    /// # Errors
+    /// `NotFound` for a default model that was not fetched yet; it names the command that does.
+    pub(crate) fn file(&self) -> Result<PathBuf> {
+        match (&self.path, self.model()?) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(model)) => store()?.require(model),
+            (None, None) => Err(Error::config("is missing").at("path")),
+        }
+    }
+
+    /// What the model is called, for lists: the file's name without its ending.
+    pub(crate) fn name(&self) -> Result<String> {
+        let file = self.model()?.map(|model| PathBuf::from(model.file)).or(self.path.clone()).unwrap_or_default();
+        Ok(file.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+    }
+
+    pub(crate) fn default_temperature(&self) -> Option<f32> {
+        self.temperature.or(self.path.is_none().then_some(0.2))
     }
 
     /// What the context of this model is made with.
@@ -151,6 +187,18 @@ fn embedding_shape(window: u32, threads: i32, pooling: Pooling) -> Shape {
     }
 }
 
+fn default_model(name: &str) -> Result<&'static defaults::Model> {
+    defaults::Model::find(name).ok_or_else(|| {
+        let roles: Vec<_> = defaults::MODELS.iter().map(|model| model.role).collect();
+        Error::config(format!("there is no default model {name}; there are {}", roles.join(", "))).at("default")
+    })
+}
+
+/// The user's folder of models, where the environment says it is.
+fn store() -> Result<defaults::Store> {
+    defaults::Store::from_env(|name| std::env::var(name).ok())
+}
+
 fn bounded(field: &str, value: u32, least: u32, most: u32) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
@@ -193,6 +241,20 @@ mod tests {
         let error = Config { slots: 0, ..Config::default() }.check().unwrap_err();
         assert_eq!(error.to_string(), "slots: must be 1 to 256");
         assert!(Config::default().check().is_ok());
+    }
+
+    #[test]
+    fn a_model_is_a_path_or_a_default_and_not_both() {
+        assert_eq!(Config::default().name().unwrap(), "SmolLM2-135M-Instruct.F16");
+        let path = Config { path: Some("models/a.gguf".into()), ..Config::default() };
+        assert_eq!(path.name().unwrap(), "a");
+        let both = Config { role: Some("chat".into()), ..path };
+        assert_eq!(both.check().unwrap_err().to_string(), "default: says one model and `path` another");
+        let unknown = Config { role: Some("poet".into()), ..Config::default() };
+        assert_eq!(
+            unknown.check().unwrap_err().to_string(),
+            "default: there is no default model poet; there are chat, embedding"
+        );
     }
 
     #[test]

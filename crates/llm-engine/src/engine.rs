@@ -50,7 +50,7 @@ impl Engine {
     /// Loads the model; `progress` hears 0.0 to 1.0 and says whether to go on. Takes seconds, on a thread of its own.
     pub(crate) fn load(config: &Config, progress: impl FnMut(f32) -> bool + 'static) -> Result<(Engine, Work)> {
         config.check()?;
-        let model = Arc::new(Model::load(&config.path, config.gpu_layers, progress)?);
+        let model = Arc::new(Model::load(&config.file()?, config.gpu_layers, progress)?);
         let shape = config.shape(&model)?;
         let chat = Chat::new(&model, config.chat_template.as_deref())?;
         let context = Context::new(&model, &shape)?;
@@ -65,7 +65,7 @@ impl Engine {
                 cells: shape.cells.into(),
                 task,
                 places,
-                default_temperature: config.temperature,
+                default_temperature: config.default_temperature(),
             },
             work,
         ))

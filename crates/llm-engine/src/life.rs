@@ -134,7 +134,7 @@ impl llm_core::Life for Life {
     fn memory(&self) -> Option<u64> {
         match &*self.state.borrow() {
             State::Ready(engine) => Some(engine.memory()),
-            _ => std::fs::metadata(&self.config.path).ok().map(|file| file.len()),
+            _ => Some(std::fs::metadata(self.config.file().ok()?).ok()?.len()),
         }
     }
 }

@@ -41,7 +41,7 @@ impl EngineProvider {
     /// `Config`, when a setting is out of range or the file is missing; its place names the setting.
     pub fn new(config: Config) -> Result<EngineProvider> {
         config.check()?;
-        let name = config.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = config.name()?;
         Ok(EngineProvider { life: Life::new(config), name })
     }
 

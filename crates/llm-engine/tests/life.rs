@@ -65,7 +65,7 @@ async fn a_damaged_file_is_an_error_that_names_it_and_stays_told() {
     let path = folder.path().join("half.gguf");
     let whole = std::fs::read(tiny_chat()).unwrap();
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    let engine = EngineProvider::new(Config { path, ..config() }).unwrap();
+    let engine = EngineProvider::new(Config { path: Some(path), ..config() }).unwrap();
     let error = life(&engine).load().await.unwrap_err();
     assert!(error.to_string().contains("half.gguf"), "{error}");
     assert!(matches!(life(&engine).status(), LifeStatus::Failed(why) if why.contains("half.gguf")));
@@ -80,7 +80,7 @@ async fn weights_that_are_no_numbers_fail_the_answer_and_not_the_program() {
     let half = bytes.len() / 2;
     bytes[half..].fill(0xff);
     std::fs::write(&path, bytes).unwrap();
-    let engine = loaded(Config { path, ..config() }).await;
+    let engine = loaded(Config { path: Some(path), ..config() }).await;
     assert_eq!(kind_of(answer(&engine, greedy("Hello")).await), Kind::Internal);
     assert_eq!(kind_of(answer(&engine, greedy("Hello")).await), Kind::Internal);
 }

@@ -23,7 +23,7 @@ pub(crate) fn model(name: &str) -> PathBuf {
 
 /// Small enough for a test, with room for eight.
 pub(crate) fn config() -> Config {
-    Config { path: tiny_chat(), context: Some(2048), threads: Some(2), ..Config::default() }
+    Config { path: Some(tiny_chat()), context: Some(2048), threads: Some(2), ..Config::default() }
 }
 
 pub(crate) async fn loaded(config: Config) -> EngineProvider {
