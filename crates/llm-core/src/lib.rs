@@ -15,7 +15,7 @@ pub mod secret;
 
 pub use call::*;
 pub use error::{Error, Kind, Result};
-pub use gateway::{Config, Gateway, ModelStatus};
+pub use gateway::{Config, DeploymentConfig, Gateway, ModelStatus};
 pub use llm::{ChatStream, Llm};
 
 /// The models that the process's environment and `.env` file name. The built-in engine is a crate of its own: pass its kind to

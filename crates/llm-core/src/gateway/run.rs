@@ -55,14 +55,7 @@ impl Gateway {
 
 async fn probe(deployment: Arc<Deployment>) {
     let before = deployment.status();
-    // A host that cannot even list its models in this time is not well.
-    let late = |_| Err(crate::Error::new(crate::Kind::Timeout, "it did not list its models in 5 s"));
-    let answer = tokio::time::timeout(Duration::from_secs(5), deployment.probe()).await.unwrap_or_else(late);
-    if let Err(error) = &answer
-        && error.kind() == crate::Kind::Timeout
-    {
-        deployment.health.failed(error);
-    }
+    let answer = deployment.probe().await;
     let now = deployment.status();
     if now != before {
         tracing::info!(deployment = deployment.name, before = before.name(), now = now.name(), error = ?answer.err(), "status");

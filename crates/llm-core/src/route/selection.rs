@@ -1,10 +1,14 @@
 //! Chooses one of a model's deployments for each attempt: one that is well, was not tried yet, and has the least to do.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::health::{Health, Status};
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
+
+/// A host that cannot even list its models in this time is not well.
+const LONGEST_PROBE: Duration = Duration::from_secs(5);
 
 /// One place where a model runs.
 pub struct Deployment {
@@ -44,14 +48,10 @@ impl Deployment {
     pub async fn probe(&self) -> Result<()> {
         let call = Call::new(Request::Models, Delivery::Whole);
         let listed = async { self.provider.call(&call).await?.models().await };
-        match listed.await {
-            Ok(models) => self.health.learned(models),
-            Err(error) => {
-                self.health.failed(&error);
-                return Err(error);
-            }
-        }
-        Ok(())
+        let late = |_| Err(Error::new(Kind::Timeout, "it did not list its models in 5 s"));
+        let listed = tokio::time::timeout(LONGEST_PROBE, listed).await.unwrap_or_else(late);
+        let learned = listed.map(|models| self.health.learned(models));
+        learned.inspect_err(|error| self.health.failed(error))
     }
 
     /// How many replies of it are running.
