@@ -32,7 +32,9 @@ pub fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Composed> {
     let names_models = table.contains_key("models");
     let mut models = llm_core::Config::from_table(table)?;
     if !names_models {
-        models.models = llm_core::Config::from_env(lookup)?.models;
+        let found = llm_core::Config::from_env(lookup)?;
+        models.models = found.models;
+        models.default_model = models.default_model.or(found.default_model);
     }
     Ok(Composed { server, models })
 }

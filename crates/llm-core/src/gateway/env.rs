@@ -67,7 +67,7 @@ impl Config {
         };
         let embed = env.get(&["EMBEDDING_PROVIDER"])?.map_or(chat.clone(), |name| name.to_lowercase());
         let mut config = Config::default();
-        env.add(&mut config, &chat, true, chat == embed)?;
+        config.default_model = env.add(&mut config, &chat, true, chat == embed)?;
         if chat != embed {
             env.add(&mut config, &embed, false, true)?;
         }
@@ -103,9 +103,10 @@ impl Env<'_> {
         Ok(ENGINE.into())
     }
 
-    fn add(&self, config: &mut Config, provider: &str, chat: bool, embed: bool) -> Result<()> {
+    /// Adds a provider's models; the name of the one that chats, which is the one that counts tokens too.
+    fn add(&self, config: &mut Config, provider: &str, chat: bool, embed: bool) -> Result<Option<String>> {
         let Some(row) = ROWS.iter().find(|row| row.name == provider) else {
-            return local(config, provider, chat, embed);
+            return Ok(local(config, provider, chat, embed));
         };
         let mut settings = Table::new();
         let url = self.get(row.url)?.map(|url| if url.contains("://") { url } else { format!("http://{url}") });
@@ -130,24 +131,24 @@ impl Env<'_> {
         if (chat && text.is_none()) || (embed && !chat && vector.is_none()) {
             config.models.insert(ANY.into(), model(row.name, &settings, None));
         }
-        Ok(())
+        Ok(chat.then(|| text.unwrap_or_else(|| ANY.into())))
     }
 }
 
 /// Providers without a host: the engine has a model for each purpose, the others do all with one.
-fn local(config: &mut Config, provider: &str, chat: bool, embed: bool) -> Result<()> {
+fn local(config: &mut Config, provider: &str, chat: bool, embed: bool) -> Option<String> {
     if provider != ENGINE {
         config.models.insert(provider.into(), model(provider, &Table::new(), None));
-        return Ok(());
+        return chat.then(|| provider.into());
     }
     let settings = |model: &str| Table::from_iter([("default".to_owned(), Value::from(model))]);
     if chat {
-        config.models.insert("smollm2".into(), model(ENGINE, &settings("chat"), None));
+        config.models.insert("smollm2".into(), model(ENGINE, &settings("chat"), Some(&["chat", "complete"])));
     }
     if embed {
-        config.models.insert("minilm".into(), model(ENGINE, &settings("embedding"), None));
+        config.models.insert("minilm".into(), model(ENGINE, &settings("embedding"), Some(&["embed"])));
     }
-    Ok(())
+    chat.then(|| "smollm2".into())
 }
 
 fn model(provider: &str, settings: &Table, operations: Option<&[&str]>) -> ModelConfig {
@@ -171,7 +172,9 @@ mod tests {
 
     #[test]
     fn nothing_set_is_the_engine() {
-        assert_eq!(names(&config(&[]).unwrap()), [("minilm", "engine"), ("smollm2", "engine")]);
+        let found = config(&[]).unwrap();
+        assert_eq!(names(&found), [("minilm", "engine"), ("smollm2", "engine")]);
+        assert_eq!(found.default_model.as_deref(), Some("smollm2"));
     }
 
     #[test]
@@ -186,7 +189,9 @@ mod tests {
     #[test]
     fn embeddings_may_come_from_elsewhere() {
         let mixed = [("AI_PROVIDER", "vllm"), ("VLLM_TEXT_MODEL", "coder"), ("EMBEDDING_PROVIDER", "engine")];
-        assert_eq!(names(&config(&mixed).unwrap()), [("coder", "vllm"), ("minilm", "engine")]);
+        let found = config(&mixed).unwrap();
+        assert_eq!(names(&found), [("coder", "vllm"), ("minilm", "engine")]);
+        assert_eq!(found.default_model.as_deref(), Some("coder"), "it counts tokens, too, not the one for embeddings");
     }
 
     #[test]
