@@ -1,0 +1,70 @@
+//! `llm serve`: the same models for other programs, as an OpenAI-compatible server in this process.
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args};
+use llm_core::gateway::dotenv::Environment;
+use llm_server::Server;
+
+use super::Command;
+use crate::ask::parsed;
+use crate::engine;
+use crate::house::{House, Source};
+use crate::stop::Run;
+use crate::talk;
+
+pub(super) const SERVE: Command = Command {
+    name: "serve",
+    about: "Serve the models over HTTP, as OpenAI's API",
+    args: |command| Serve::augment_args(command).after_help(EXAMPLES),
+    run,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  llm serve
+  llm serve --listen 0.0.0.0:8000 --config llm.toml
+  VLLM_BASE_URL=http://gpu:8000 llm serve --listen 8080
+
+Clients that are not on this machine need a key: LLM_API_KEY, LLM_API_KEY_FILE, or one that is made and told once.";
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Where the API listens: 8000, 0.0.0.0:8000 [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where metrics alone listen, or `off` [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<String>,
+}
+
+fn run(matches: &ArgMatches) -> Run {
+    let (serve, source) = (parsed::<Serve>(matches), parsed::<Source>(matches));
+    let options = [("LLM_LISTEN", serve.listen), ("LLM_METRICS_LISTEN", serve.metrics)];
+    let house = House::read_with(&source, &options)?;
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
+        .init();
+    let key_file = key_file(&Environment::of_process()?);
+    let (server, new_key) = house.composed.start(&engine::kinds(), &key_file)?;
+    if let Some(key) = new_key {
+        talk::note(&format!("the key that clients must send, told only now and kept in {}:", key_file.display()));
+        talk::note(&key);
+    }
+    greet(&server);
+    Ok(llm_server::until_signal(server)?)
+}
+
+fn greet(server: &Server) {
+    talk::note(&format!("listening on http://{0}; ask: llm --url http://{0} \"hello\"", server.address));
+    if let Some(address) = server.metrics {
+        talk::note(&format!("metrics on http://{address}/metrics"));
+    }
+}
+
+fn key_file(environment: &Environment) -> PathBuf {
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || set("HOME").map(|home| home.join(".local/share"));
+    let data = || set("XDG_DATA_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("llm");
+    set("LLM_DATA_DIR").unwrap_or_else(data).join("api-key")
+}

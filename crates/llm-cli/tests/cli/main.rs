@@ -1,0 +1,8 @@
+//! The terminal from outside: the real program, its streams and its exit codes.
+mod ask;
+mod commands;
+mod examples;
+mod exits;
+mod program;
+mod readme;
+mod startup;
