@@ -3,6 +3,7 @@
 use crate::llama::{Model, ModelKind, Shape};
 use crate::{defaults, gguf};
 use llama_cpp_sys_2 as sys;
+use llm_core::gateway::dotenv::Environment;
 use llm_core::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -110,7 +111,7 @@ impl Config {
     ///
     /// # Errors
     /// `NotFound` for a default model that was not fetched yet; it names the command that does.
-    pub(crate) fn file(&self) -> Result<PathBuf> {
+    pub fn file(&self) -> Result<PathBuf> {
         match (&self.path, self.model()?) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(model)) => store()?.require(model),
@@ -196,7 +197,8 @@ fn default_model(name: &str) -> Result<&'static defaults::Model> {
 
 /// The user's folder of models, where the environment says it is.
 fn store() -> Result<defaults::Store> {
-    defaults::Store::from_env(|name| std::env::var(name).ok())
+    let environment = Environment::of_process()?;
+    defaults::Store::from_env(|name| environment.get(name))
 }
 
 fn bounded(field: &str, value: u32, least: u32, most: u32) -> Result<()> {
