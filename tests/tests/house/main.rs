@@ -1,6 +1,7 @@
 //! The house keeps itself tidy: imports go down only, lists are complete, and the rest of what no compiler checks.
 //! Each rule is a function from files to complaints, tried on a bad sample first, so that it is known to bite.
 
+mod builds;
 mod floors;
 mod lists;
 mod source;
@@ -109,4 +110,13 @@ fn no_file_names_a_registry_or_somebodys_folders() {
         assert_bites(&words::places(&[Source::new("a.md", &format!("see {banned}x"))]), "a.md:1");
     }
     assert_tidy(words::places(&tracked_files()));
+}
+
+#[test]
+fn programs_and_tests_are_one_build() {
+    let programs = "tokio v1.0.0 [rt]\nllm-core v0.1.0 []";
+    let tests = "tokio v1.0.0 [rt,test-util]\nllm-core v0.1.0 []\nproptest v1.0.0 [std]";
+    assert_bites(&builds::rebuilt(programs, tests), "tokio");
+    assert_eq!(builds::rebuilt(programs, tests).len(), 1);
+    assert_tidy(builds::rebuilt(&builds::features("normal,build"), &builds::features("normal,build,dev")));
 }
