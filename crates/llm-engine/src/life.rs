@@ -202,3 +202,23 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         Err(Error::new(Kind::Internal, format!("the engine's thread panicked: {text}")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_the_engines_end_and_its_status_says_so() {
+        let end = guarded(|| -> Result<()> { panic!("out of {}", "luck") });
+        match rest(end, &State::Loading(1.0)) {
+            State::Failed(error) => assert!(error.to_string().ends_with("panicked: out of luck"), "{error}"),
+            _ => panic!("not failed"),
+        }
+    }
+
+    #[test]
+    fn who_unloads_while_loading_has_not_failed() {
+        let given_up = Err(Error::new(Kind::Unavailable, "given up"));
+        assert!(matches!(rest(given_up, &State::Leaving), State::Unloaded));
+    }
+}

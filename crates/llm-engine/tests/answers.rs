@@ -8,6 +8,7 @@ use llm_core::{
     TokenizeRequest,
 };
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_question_is_answered_and_its_cost_told() {
@@ -191,4 +192,23 @@ async fn messages_that_the_template_refuses_are_the_callers_mistake() {
     message.extra.insert("tool_calls".into(), deep);
     let error = ask(&engine, ChatRequest::from(vec![message])).await.unwrap_err();
     assert_eq!((error.kind(), error.get_param()), (Kind::Invalid, Some("messages")));
+}
+
+#[tokio::test]
+async fn long_runs_of_one_character_are_counted_and_not_fatal() {
+    let engine = loaded(config()).await;
+    for piece in ["a", " ", "1", "\n", "é", "界", "🙂", "'s", "<|im_end|>", "\u{300}", "\0"] {
+        let began = Instant::now();
+        let request = TokenizeRequest {
+            model: String::new(),
+            prompt: piece.repeat(200_000).into(),
+            add_special_tokens: false,
+            extra: Default::default(),
+        };
+        let Frame::Tokens(tokens) = frame(&engine, Request::Tokenize(request)).await.unwrap() else {
+            panic!("no tokens")
+        };
+        assert!(tokens.count >= 200_000, "{piece:?} has {} tokens", tokens.count);
+        assert!(began.elapsed() < Duration::from_secs(20), "{piece:?} took {:?}", began.elapsed());
+    }
 }

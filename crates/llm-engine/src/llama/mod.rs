@@ -4,6 +4,7 @@ mod abort;
 mod batch;
 mod context;
 mod cpu;
+mod cuts;
 mod log;
 mod model;
 mod quantize;

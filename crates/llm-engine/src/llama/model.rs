@@ -1,11 +1,13 @@
 //! A GGUF model in memory: its weights, its vocabulary and what its header says.
 #![allow(unsafe_code)]
 
+use super::cuts::Cuts;
 use crate::gguf::{self, Header};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_sys_2 as sys;
 use llm_core::{Error, Kind, Result};
 use std::path::Path;
@@ -17,6 +19,7 @@ pub(crate) type Token = i32;
 pub(crate) struct Model {
     inner: LlamaModel,
     header: Header,
+    cuts: Cuts,
     vocabulary: usize,
     dimensions: usize,
 }
@@ -73,7 +76,8 @@ impl Model {
         if vocabulary <= 0 || dimensions <= 0 {
             return Err(Error::new(Kind::Unavailable, format!("{} has no vocabulary", name(path))));
         }
-        Ok(Model { inner, header, vocabulary: vocabulary as usize, dimensions: dimensions as usize })
+        let cuts = Cuts::new(control_tokens(&inner));
+        Ok(Model { inner, header, cuts, vocabulary: vocabulary as usize, dimensions: dimensions as usize })
     }
 
     /// The C model. It is not changed through this pointer by anything but `llama_init_from_model`, which takes it mutable
@@ -111,7 +115,19 @@ impl Model {
     /// The tokens of a text. `special` adds what the model wants at the ends (BOS, CLS ..). The spelling of a control token,
     /// such as `<|im_end|>`, is read as that token, as vLLM does.
     pub(crate) fn tokenize(&self, text: &str, special: Special) -> Vec<Token> {
-        let tokens = self.inner.vocab().tokenize(text.as_bytes(), special == Special::Added, true);
+        let mut tokens: Vec<Token> =
+            self.cuts.pieces(text).into_iter().flat_map(|piece| self.tokens(piece, false)).collect();
+        if special == Special::Added {
+            let ends = self.tokens("", true);
+            let (first, last) = ends.split_at(usize::from(self.inner.vocab().should_add_bos()).min(ends.len()));
+            tokens.splice(..0, first.iter().copied());
+            tokens.extend(last);
+        }
+        tokens
+    }
+
+    fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
+        let tokens = self.inner.vocab().tokenize(text.as_bytes(), special, true);
         tokens.into_iter().map(|token| token.0).collect()
     }
 
@@ -174,6 +190,15 @@ pub(crate) enum ModelKind {
 pub(crate) enum Special {
     Added,
     Left,
+}
+
+/// Spellings of the tokens that llama.cpp looks for in a text before it tokenizes the rest.
+fn control_tokens(model: &LlamaModel) -> impl Iterator<Item = Vec<u8>> {
+    let sought = LlamaTokenAttr::Control | LlamaTokenAttr::UserDefined | LlamaTokenAttr::Unknown;
+    let vocabulary = model.vocab();
+    let all =
+        (0..vocabulary.n_tokens()).map(LlamaToken).filter(move |token| vocabulary.attr(*token).intersects(sought));
+    all.map(|token| model.vocab().token_to_piece(token, true, None))
 }
 
 fn name(path: &Path) -> String {
