@@ -3,6 +3,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Operation;
 use crate::error::Error;
 
 /// One piece of a reply.
@@ -188,4 +189,36 @@ pub struct ModelInfo {
     /// Every other field, as it came.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl ModelInfo {
+    /// Whether it can be asked this, as far as its server tells: a house lists its models' operations as `capabilities`,
+    /// others say nothing, or words of their own (`tool_use`).
+    pub fn may(&self, operation: Operation) -> bool {
+        let told = self.extra.get("capabilities").and_then(Value::as_array);
+        let says = |operation: Operation| told.is_some_and(|told| told.iter().any(|word| word == operation.name()));
+        says(operation) || !operation.takes_turn() || !Operation::ALL.into_iter().any(says)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_may_be_asked_what_its_server_does_not_rule_out() {
+        let told = |capabilities: Value| ModelInfo {
+            extra: Map::from_iter([("capabilities".to_owned(), capabilities)]),
+            ..ModelInfo::default()
+        };
+        for (info, chat, embed) in [
+            (ModelInfo::default(), true, true),
+            (told(serde_json::json!(["embed"])), false, true),
+            (told(serde_json::json!(["tool_use"])), true, true),
+            (told(serde_json::json!({"vision": true})), true, true),
+        ] {
+            assert_eq!((info.may(Operation::Chat), info.may(Operation::Embed)), (chat, embed), "{info:?}");
+            assert!(info.may(Operation::Tokenize));
+        }
+    }
 }

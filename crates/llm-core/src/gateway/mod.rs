@@ -81,9 +81,13 @@ impl Gateway {
         self.router.load_full()
     }
 
-    /// Every model with its status, for lists and health checks; asks nobody.
+    /// Every model with its status, for lists and health checks; asks nobody. The default one stands first, as clients
+    /// that must name one take the first.
     pub fn models(&self) -> Vec<ModelStatus> {
-        self.router().models.iter().flat_map(ModelStatus::of).collect()
+        let router = self.router();
+        let mut models: Vec<_> = router.models.iter().collect();
+        models.sort_by_key(|model| !router.is_default(&model.name));
+        models.into_iter().flat_map(ModelStatus::of).collect()
     }
 }
 
@@ -148,7 +152,16 @@ impl ModelStatus {
             return vec![shown];
         }
         let listed = model.deployments.iter().flat_map(|d| d.health.models());
-        let named = |info: ModelInfo| ModelStatus { id: info.id, max_model_len: info.max_model_len, ..shown.clone() };
+        let operations = |info: &ModelInfo| {
+            let able = model.operations.iter().filter(|o| o.takes_turn() && info.may(*o));
+            able.map(Operation::name).collect()
+        };
+        let named = |info: ModelInfo| ModelStatus {
+            operations: operations(&info),
+            max_model_len: info.max_model_len,
+            id: info.id,
+            ..shown.clone()
+        };
         let named: Vec<_> = listed.map(named).collect();
         if named.is_empty() { vec![shown] } else { named }
     }
@@ -178,6 +191,12 @@ mod tests {
         let error = says(&gateway, "gpt-9").await.unwrap_err();
         assert_eq!((error.kind(), error.get_code()), (ErrorKind::NotFound, Some("model_not_found")));
         assert!(error.message().ends_with("a, b"), "{error}");
+    }
+
+    #[test]
+    fn the_default_model_stands_first_in_the_list() {
+        let first = |text: &str| gateway(text).unwrap().models()[0].id.clone();
+        assert_eq!((first(TWO), first(&format!("default_model = 'b'\n{TWO}"))), ("a".into(), "b".into()));
     }
 
     #[tokio::test]

@@ -66,6 +66,11 @@ impl Router {
         if model.operations.contains(operation) { Ok(model) } else { Err(self.cannot(model, operation)) }
     }
 
+    /// Whether calls that name no model mean this one, if it can.
+    pub fn is_default(&self, name: &str) -> bool {
+        self.default.as_deref() == Some(name)
+    }
+
     fn default_for(&self, operation: Operation) -> Option<&Arc<Model>> {
         let able = |model: &&Arc<Model>| model.operations.contains(operation);
         let named = self.default.as_ref().and_then(|name| self.names.get(name)).filter(able);

@@ -29,7 +29,8 @@ impl Deployment {
         Deployment { name, model, provider, health: Arc::default(), outstanding: AtomicUsize::new(0) }
     }
 
-    /// What the host calls the model that this call means; one that names none gets the first that the host lists.
+    /// What the host calls the model that this call means; one that names none gets the first on the host's list that may
+    /// be asked this.
     async fn name_for(&self, call: &Call) -> Result<Option<Arc<str>>> {
         if self.model.is_some() || !call.model.is_empty() || call.operation == Operation::Models {
             return Ok(self.model.clone());
@@ -37,8 +38,9 @@ impl Deployment {
         if self.health.models().is_empty() {
             self.probe().await?;
         }
-        let first = self.health.models().into_iter().next();
-        Ok(Some(first.ok_or_else(|| Error::new(Kind::Upstream, "the upstream lists no model"))?.id.into()))
+        let first = self.health.models().into_iter().find(|model| model.may(call.operation));
+        let none = || Error::new(Kind::Upstream, format!("the upstream lists no model that can {}", call.operation));
+        Ok(Some(first.ok_or_else(none)?.id.into()))
     }
 
     /// Asks what it serves, which costs no token, and notes how it is.
