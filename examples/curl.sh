@@ -3,7 +3,7 @@
 #   examples/curl.sh [http://127.0.0.1:8000] [KEY]
 set -eu
 url=${1:-http://127.0.0.1:8000}
-ask() { path=$1; shift; curl -sS --fail-with-body -H 'content-type: application/json' ${KEY:+-H "authorization: Bearer $KEY"} "$@" "$url$path"; echo; }
+ask() { path=$1; shift; curl -sS --fail-with-body --retry 20 --retry-connrefused -H 'content-type: application/json' ${KEY:+-H "authorization: Bearer $KEY"} "$@" "$url$path"; echo; }
 KEY=${2:-${LLM_API_KEY:-}}
 
 echo '# is it there, and what does it serve?'

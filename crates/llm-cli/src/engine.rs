@@ -1,4 +1,5 @@
 //! The models that run in this process: their kind of provider, and loading them while somebody watches.
+use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,8 +17,8 @@ pub(crate) fn kinds() -> Vec<Kind> {
     return Vec::new();
 }
 
-/// Whether a deployment's model file is there and sound; `None` for models that run elsewhere.
-pub(crate) fn file(deployment: &DeploymentConfig) -> Option<Result<()>> {
+/// A deployment's model file, if it is there and sound; `None` for models that run elsewhere.
+pub(crate) fn file(deployment: &DeploymentConfig) -> Option<Result<PathBuf>> {
     #[cfg(feature = "engine")]
     return (deployment.provider == llm_engine::KIND.name).then(|| check(deployment));
     #[cfg(not(feature = "engine"))]
@@ -25,9 +26,10 @@ pub(crate) fn file(deployment: &DeploymentConfig) -> Option<Result<()>> {
 }
 
 #[cfg(feature = "engine")]
-fn check(deployment: &DeploymentConfig) -> Result<()> {
+fn check(deployment: &DeploymentConfig) -> Result<PathBuf> {
     let config: llm_engine::Config = llm_core::provider::settings(&deployment.settings)?;
-    llm_engine::gguf::check(&config.file()?).map(drop)
+    let path = config.file()?;
+    llm_engine::gguf::check(&path).map(|_| path)
 }
 
 /// Loads what this question needs and nothing else; what runs elsewhere is always ready.
@@ -53,7 +55,7 @@ async fn load(life: &dyn Life, name: &str) -> Run {
         }
     };
     bar.finish_and_clear();
-    loaded.map_err(|error| Stop::from(error).as_exit(Exit::NoModel))
+    loaded.map_err(|error| Stop::from(error).with_exit(Exit::NoModel))
 }
 
 fn show(bar: &ProgressBar, status: &LifeStatus) {

@@ -141,7 +141,8 @@ fn at_url(url: &str, key: Option<String>) -> Config {
 
 pub(crate) fn place(deployment: &DeploymentConfig) -> String {
     let text = |name: &str| deployment.settings.get(name).and_then(Value::as_str);
-    match (text("base_url"), text("path")) {
+    let file = || engine::file(deployment)?.ok().map(|path| path.display().to_string());
+    match (text("base_url"), text("path").map(str::to_owned).or_else(file)) {
         (Some(url), _) => format!("{} at {url}", deployment.provider),
         (None, Some(path)) => format!("{} with {path}", deployment.provider),
         (None, None) => deployment.provider.clone(),

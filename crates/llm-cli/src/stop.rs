@@ -35,7 +35,7 @@ impl Stop {
     }
 
     /// The same end with another code, where the circumstances say more than the error.
-    pub(crate) fn as_exit(self, exit: Exit) -> Stop {
+    pub(crate) fn with_exit(self, exit: Exit) -> Stop {
         Stop { exit, ..self }
     }
 }

@@ -164,7 +164,7 @@ async fn broke_off(error: llm_core::Error, so_far: &ChatReply, out: &mut Output)
     let _ = out.end().await; // the error is said below the half line, not behind it
     match so_far.text.is_empty() {
         true => error.into(),
-        false => Stop::from(error).as_exit(Exit::Incomplete),
+        false => Stop::from(error).with_exit(Exit::Incomplete),
     }
 }
 

@@ -52,7 +52,8 @@ async fn findings(house: &House, llm: &Llm) -> Vec<Finding> {
     let deployments = house.composed.models.models.values().flat_map(|model| &model.deployments);
     let finding = |((name, answer), deployment): ((String, Result<(), Error>), &DeploymentConfig)| {
         // A model of this process is not loaded for this; its file says whether it could be.
-        Finding { name, place: place(deployment), end: engine::file(deployment).unwrap_or(answer) }
+        let end = engine::file(deployment).map_or(answer, |file| file.map(drop));
+        Finding { name, place: place(deployment), end }
     };
     answers.zip(deployments).map(finding).collect() // both in the order of the configuration
 }
@@ -62,7 +63,7 @@ impl Finding {
         let Finding { name, place, end } = self;
         let Err(error) = end else { return format!("ok    {name}: {place}\n") };
         let mend = remedy::of(error).map(|mend| format!("      {mend}\n")).unwrap_or_default();
-        format!("FAIL  {name}: {place}: {error}\n{mend}")
+        format!("FAIL  {name}: {place}\n      {error}\n{mend}")
     }
 }
 

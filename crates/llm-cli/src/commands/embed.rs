@@ -1,7 +1,7 @@
 //! `llm embed`: texts become vectors.
 use clap::{ArgMatches, Args};
 use llm_core::{EmbedRequest, Embeddings, Llm, Operation};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::Command;
 use crate::ask::parsed;
@@ -72,15 +72,44 @@ async fn print(llm: &Llm, model: &str, texts: Vec<String>, as_object: bool) -> R
             false => out.write(&lines(&vectors)).await?,
         }
     }
-    if as_object { Ok(out.line(&object(model, &all, read).to_string()).await?) } else { Ok(()) }
+    if as_object { Ok(out.line(&json(&List::of(model, &all, read))).await?) } else { Ok(()) }
 }
 
 fn lines(vectors: &[Vec<f32>]) -> String {
-    vectors.iter().map(|vector| format!("{}\n", json!(vector))).collect()
+    vectors.iter().map(|vector| json(vector) + "\n").collect()
 }
 
-fn object(model: &str, vectors: &[Vec<f32>], read: u32) -> Value {
-    let data = vectors.iter().enumerate();
-    let data: Vec<_> = data.map(|(i, v)| json!({"object": "embedding", "index": i, "embedding": v})).collect();
-    json!({"object": "list", "model": model, "data": data, "usage": {"prompt_tokens": read, "total_tokens": read}})
+/// Not by way of a `Value`, which knows no f32 and would show each number's error in double precision.
+fn json(what: &impl Serialize) -> String {
+    serde_json::to_string(what).expect("numbers and texts are JSON")
+}
+
+/// OpenAI's shape.
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    model: &'a str,
+    data: Vec<Item<'a>>,
+    usage: Cost,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    object: &'static str,
+    index: usize,
+    embedding: &'a [f32],
+}
+
+#[derive(Serialize)]
+struct Cost {
+    prompt_tokens: u32,
+    total_tokens: u32,
+}
+
+impl<'a> List<'a> {
+    fn of(model: &'a str, vectors: &'a [Vec<f32>], read: u32) -> List<'a> {
+        let item = |(index, embedding)| Item { object: "embedding", index, embedding };
+        let data = vectors.iter().map(Vec::as_slice).enumerate().map(item).collect();
+        List { object: "list", model, data, usage: Cost { prompt_tokens: read, total_tokens: read } }
+    }
 }

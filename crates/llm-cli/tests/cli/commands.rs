@@ -64,7 +64,7 @@ fn a_check_says_what_works_and_how_to_mend_the_rest() {
     let ran = Program::configured(TWO).run(&["check"]);
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.out.contains("ok    well: fake"), "{}", ran.out);
-    assert!(ran.out.contains("FAIL  gone: vllm at http://127.0.0.1:1: "), "{}", ran.out);
+    assert!(ran.out.contains("FAIL  gone: vllm at http://127.0.0.1:1\n      the upstream refuses"), "{}", ran.out);
     assert!(ran.out.contains("\n      start the server"), "{}", ran.out);
     assert_eq!(Program::fake().run(&["check"]).code, 0);
 }
@@ -119,4 +119,19 @@ fn serving(mut serve: Command) -> (std::process::Child, String) {
     let url = said["listening on ".len()..].split(';').next().unwrap().to_owned();
     std::thread::spawn(move || lines.count()); // so that its pipe never fills
     (child, url)
+}
+
+#[test]
+fn a_question_that_names_no_model_goes_to_one_that_can_answer_it() {
+    let two = "default_model = 'talks'\n[models.aa]\nprovider = 'fake'\noperations = ['embed']\ndimensions = 3\n\
+               [models.talks]\nprovider = 'fake'\noperations = ['chat']";
+    let program = Program::configured(two).var("LLM_LOG", "off");
+    let (mut child, url) = serving(program.command(&["serve", "--listen", "127.0.0.1:0", "--metrics", "off"]));
+    let ran = Program::new().run(&["--url", &url, "hello"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "hello\n"), "{}", ran.err);
+    assert_eq!(Program::new().run(&["embed", "hello", "--url", &url]).out.split(',').count(), 3);
+    let models = Program::new().run(&["models", "--url", &url]).out;
+    assert!(models.lines().any(|line| line.starts_with("aa ") && !line.contains("chat")), "{models}");
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(ended(&mut child), 0);
 }

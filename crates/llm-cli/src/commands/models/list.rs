@@ -36,7 +36,7 @@ pub(super) async fn run(matches: &ArgMatches) -> Run {
 fn row(house: &House, mut status: ModelStatus) -> Row {
     if let Some(file) = house.deployments(&status.id).find_map(engine::file) {
         (status.status, status.reason) = match file {
-            Ok(()) => ("installed", None),
+            Ok(_) => ("installed", None),
             Err(error) => ("missing", Some(error.to_string())),
         };
     }
