@@ -46,19 +46,24 @@ pub trait Provider: Send + Sync {
     /// Answers, or says why not. The reply has begun when this returns: nothing has been seen by the client before.
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>>;
 
+    /// What it stands around, for a policy: what it does not say itself, the inner one says.
+    fn inner(&self) -> Option<&dyn Provider> {
+        None
+    }
+
     /// What it can be asked, so that a configuration that cannot work fails when it is built.
     fn serves(&self) -> Operations {
-        Operations::CHAT
+        self.inner().map_or(Operations::CHAT, Provider::serves)
     }
 
     /// How many calls it works on at once; `None` for as many as come.
     fn width(&self) -> Option<usize> {
-        None
+        self.inner().and_then(Provider::width)
     }
 
     /// How many calls stand in line in front of it.
     fn waiting(&self) -> usize {
-        0
+        self.inner().map_or(0, Provider::waiting)
     }
 
     /// The life of what must be loaded before it answers; `None` for what always runs.

@@ -82,12 +82,8 @@ impl Provider for Observe {
         })
     }
 
-    fn serves(&self) -> Operations {
-        self.inner.serves()
-    }
-
-    fn waiting(&self) -> usize {
-        self.inner.waiting()
+    fn inner(&self) -> Option<&dyn Provider> {
+        Some(&*self.inner)
     }
 }
 

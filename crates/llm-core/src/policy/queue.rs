@@ -59,12 +59,8 @@ impl Provider for Queue {
         })
     }
 
-    fn serves(&self) -> Operations {
-        self.inner.serves()
-    }
-
-    fn width(&self) -> Option<usize> {
-        self.inner.width()
+    fn inner(&self) -> Option<&dyn Provider> {
+        Some(&*self.inner)
     }
 
     fn waiting(&self) -> usize {

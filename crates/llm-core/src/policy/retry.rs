@@ -70,12 +70,8 @@ impl Provider for Retry {
         })
     }
 
-    fn serves(&self) -> Operations {
-        self.inner.serves()
-    }
-
-    fn width(&self) -> Option<usize> {
-        self.inner.width()
+    fn inner(&self) -> Option<&dyn Provider> {
+        Some(&*self.inner)
     }
 }
 

@@ -68,12 +68,8 @@ impl Provider for Timeout {
         })
     }
 
-    fn serves(&self) -> Operations {
-        self.inner.serves()
-    }
-
-    fn width(&self) -> Option<usize> {
-        self.inner.width()
+    fn inner(&self) -> Option<&dyn Provider> {
+        Some(&*self.inner)
     }
 }
 

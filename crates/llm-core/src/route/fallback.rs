@@ -55,12 +55,8 @@ impl Provider for Fallback {
         })
     }
 
-    fn serves(&self) -> Operations {
-        self.first.serves()
-    }
-
-    fn waiting(&self) -> usize {
-        self.first.waiting()
+    fn inner(&self) -> Option<&dyn Provider> {
+        Some(&*self.first)
     }
 }
 
