@@ -150,7 +150,7 @@ fn live(config: &Config, state: &watch::Sender<State>) {
         move |share| go_on(&state, share)
     };
     let end = match guarded(|| Engine::load(config, progress)) {
-        Ok((engine, work)) => work_until_left(engine, work, state),
+        Ok((engine, work)) => work_until_left(config, engine, work, state),
         Err(error) => Err(error),
     };
     state.send_modify(|state| *state = rest(end, state));
@@ -169,7 +169,7 @@ fn go_on(state: &watch::Sender<State>, share: f32) -> bool {
     wanted
 }
 
-fn work_until_left(engine: Engine, work: Work, state: &watch::Sender<State>) -> Result<()> {
+fn work_until_left(config: &Config, engine: Engine, work: Work, state: &watch::Sender<State>) -> Result<()> {
     let engine = Arc::new(engine);
     let arrives = |state: &mut State| {
         let wanted = matches!(state, State::Loading(_));
@@ -179,6 +179,8 @@ fn work_until_left(engine: Engine, work: Work, state: &watch::Sender<State>) -> 
         wanted
     };
     state.send_if_modified(arrives);
+    let (window, cpu) = (engine.window(), crate::instructions());
+    tracing::info!(model = config.name()?, max_model_len = window, %cpu, "the model is loaded");
     drop(engine); // the state holds it now, and those who ask; when all have let go, the work ends
     guarded(|| {
         work.run();

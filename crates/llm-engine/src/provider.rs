@@ -103,8 +103,8 @@ fn begin(engine: &Engine, request: &Request) -> Result<Begun> {
 
 fn begin_chat(engine: &Engine, chat: &ChatRequest) -> Result<Begun> {
     let wish = request::chat(chat)?;
-    let tools = request::tools(&chat.tools, &chat.extra)?;
-    let prompt = engine.render(request::messages(&chat.messages)?, tools, request::kwargs(&chat.extra)?)?;
+    request::refuse_tools(&chat.tools, &chat.extra)?;
+    let prompt = engine.render(request::messages(&chat.messages)?, &[], request::kwargs(&chat.extra)?)?;
     Ok(Begun::Answer(engine.ask(engine.prepare(prompt, &wish)?)?))
 }
 

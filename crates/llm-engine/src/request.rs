@@ -80,14 +80,13 @@ fn refuse_media(content: &Content) -> Result<()> {
     Ok(())
 }
 
-/// Tools that may be called. `tool_choice: "none"` hides them.
-pub(crate) fn tools<'r>(tools: &'r [Value], extra: &Map<String, Value>) -> Result<&'r [Value]> {
-    match extra.get("tool_choice") {
-        Some(choice) if choice == "none" => Ok(&[]),
-        None | Some(Value::Null) => Ok(tools),
-        Some(choice) if choice == "auto" => Ok(tools),
-        Some(_) => Err(unsupported("tool_choice", "only `auto` and `none`")),
+/// Calls that a model writes would come back as text, which no client understands. `tool_choice: "none"` hides tools.
+pub(crate) fn refuse_tools(tools: &[Value], extra: &Map<String, Value>) -> Result<()> {
+    let hidden = extra.get("tool_choice").is_some_and(|choice| choice == "none");
+    if tools.is_empty() || hidden {
+        return Ok(());
     }
+    Err(Error::new(Kind::Unsupported, "the engine does not call tools; vLLM does").param("tools"))
 }
 
 /// Values for the chat template, such as `{"enable_thinking": false}`.
@@ -102,7 +101,10 @@ pub(crate) fn kwargs(extra: &Map<String, Value>) -> Result<Option<&Map<String, V
 fn refuse_unsupported(extra: &Map<String, Value>) -> Result<()> {
     let refused = |(field, harmless): &&(&str, Harmless)| extra.get(*field).is_some_and(|value| !harmless(value));
     match UNSUPPORTED.iter().find(refused) {
-        Some((field, _)) => Err(unsupported(field, "not at all")),
+        Some((field, _)) => {
+            Err(Error::new(Kind::Unsupported, format!("the engine does not support `{field}`; vLLM does"))
+                .param(*field))
+        }
         None => Ok(()),
     }
 }
@@ -110,12 +112,10 @@ fn refuse_unsupported(extra: &Map<String, Value>) -> Result<()> {
 fn refuse_several(n: Option<u32>) -> Result<()> {
     match n {
         None | Some(1) => Ok(()),
-        Some(_) => Err(unsupported("n", "only 1; send the request several times")),
+        Some(_) => {
+            Err(Error::new(Kind::Unsupported, "the engine gives one answer: send the request `n` times").param("n"))
+        }
     }
-}
-
-fn unsupported(field: &str, what: &str) -> Error {
-    Error::new(Kind::Unsupported, format!("the engine supports `{field}` {what}; vLLM has more")).param(field)
 }
 
 fn invalid(field: &str, what: &str) -> Error {
@@ -157,6 +157,15 @@ mod tests {
     fn more_than_one_answer_is_refused_by_name() {
         let error = chat(&ChatRequest { n: Some(2), ..ChatRequest::new("?") }).err().unwrap();
         assert_eq!(error.get_param(), Some("n"));
+    }
+
+    #[test]
+    fn tools_are_refused_by_name_unless_they_must_not_be_used() {
+        let tools = [json!({"type": "function", "function": {"name": "f"}})];
+        let error = refuse_tools(&tools, &Map::new()).unwrap_err();
+        assert_eq!((error.kind(), error.get_param()), (Kind::Unsupported, Some("tools")));
+        let none = Map::from_iter([("tool_choice".to_owned(), json!("none"))]);
+        assert!(refuse_tools(&tools, &none).is_ok() && refuse_tools(&[], &Map::new()).is_ok());
     }
 
     #[test]

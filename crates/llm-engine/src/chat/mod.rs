@@ -1,4 +1,4 @@
-//! The model's own chat template, rendered by llama.cpp's Jinja engine, and what the model wrote, read back by its parser.
+//! The model's own chat template, rendered by llama.cpp's Jinja engine.
 //!
 //! `llama_chat_apply_template` is no Jinja: it guesses the format and loses, for example, SmolLM2's default system prompt.
 //! llama.cpp's server uses the C++ library that the shim reaches.

@@ -29,18 +29,11 @@ template <typename Body> bool guarded(char ** out, Body body) {
     return false;
 }
 
-
 common_chat_templates_inputs inputs(const common_json & request) {
     common_chat_templates_inputs in;
     in.messages = common_chat_msgs_parse_oaicompat(request.at("messages"));
     if (request.contains("tools")) {
         in.tools = common_chat_tools_parse_oaicompat(request.at("tools"));
-    }
-    if (request.contains("tool_choice")) {
-        in.tool_choice = common_chat_tool_choice_parse_oaicompat(request.at("tool_choice").get<std::string>());
-    }
-    if (request.contains("parallel_tool_calls")) {
-        in.parallel_tool_calls = request.at("parallel_tool_calls").get<bool>();
     }
     if (request.contains("kwargs")) {
         for (const auto & [key, value] : request.at("kwargs").items()) {
@@ -51,29 +44,10 @@ common_chat_templates_inputs inputs(const common_json & request) {
     return in;
 }
 
-common_json triggers(const common_chat_params & params) {
-    auto list = common_json::array();
-    for (const auto & trigger : params.grammar_triggers) {
-        auto item = common_json::object();
-        item["type"]  = (int) trigger.type;
-        item["value"] = trigger.value;
-        item["token"] = (int) trigger.token;
-        list.push_back(item);
-    }
-    return list;
-}
-
 std::string rendered(const common_chat_params & params) {
     auto out = common_json::object();
-    out["prompt"]            = params.prompt;
-    out["grammar"]           = params.grammar;
-    out["grammar_lazy"]      = params.grammar_lazy;
-    out["triggers"]          = triggers(params);
-    out["format"]            = (int) params.format;
-    out["parser"]            = params.parser;
-    out["generation_prompt"] = params.generation_prompt;
-    out["preserved_tokens"]  = params.preserved_tokens;
-    out["stops"]             = params.additional_stops;
+    out["prompt"] = params.prompt;
+    out["stops"]  = params.additional_stops;
     return out.dump();
 }
 
@@ -114,26 +88,10 @@ bool engine_chat_abilities(const engine_chat * chat, char ** out) {
     });
 }
 
-// {messages, tools?, tool_choice?, parallel_tool_calls?, kwargs?} -> {prompt, grammar, stops, ..}
+// {messages, tools?, kwargs?} -> {prompt, stops}
 bool engine_chat_render(const engine_chat * chat, const char * request, char ** out) {
     return guarded(out, [&] {
         return rendered(common_chat_templates_apply(chat->templates.get(), inputs(common_json::parse(request))));
-    });
-}
-
-// Text that the model wrote, whole or so far -> OpenAI's message with its tool calls and its reasoning.
-bool engine_chat_parse(const char * text, bool partial, const char * how, char ** out) {
-    return guarded(out, [&] {
-        auto json = common_json::parse(how);
-        common_chat_parser_params params;
-        params.format            = (common_chat_format) json.at("format").get<int>();
-        params.generation_prompt = json.at("generation_prompt").get<std::string>();
-        params.reasoning_format  = COMMON_REASONING_FORMAT_DEEPSEEK;
-        auto parser = json.at("parser").get<std::string>();
-        if (!parser.empty()) {
-            params.parser.load(parser);
-        }
-        return common_chat_parse(text, partial, params).to_json_oaicompat().dump();
     });
 }
 
