@@ -112,7 +112,7 @@ fn a_server_of_the_terminal_answers_the_terminal() {
 }
 
 /// Starts a server and waits until it says where it listens.
-fn serving(mut serve: Command) -> (std::process::Child, String) {
+pub(crate) fn serving(mut serve: Command) -> (std::process::Child, String) {
     let mut child = serve.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let said = lines.find(|line| line.starts_with("listening on ")).expect("it says where it listens");
