@@ -1,8 +1,15 @@
-//! A GET over a plain socket, for tests that ask whether somebody is there.
+//! HTTP for tests: a client, and a GET over a plain socket for those that only ask whether somebody is there.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
+
+/// A client for programs' own requests. The engine's crate gives reqwest its TLS without a provider, so one is named here.
+pub fn client() -> reqwest::Client {
+    // Whoever comes second finds it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
 
 /// `host:port` of a `http://` URL.
 pub fn address(url: &str) -> &str {

@@ -2,6 +2,7 @@
 use std::time::{Duration, Instant};
 
 use llm_tests::house::House;
+use llm_tests::http;
 use llm_tests::vllm::Vllm;
 use serde_json::{Value, json};
 
@@ -36,7 +37,7 @@ const QUESTIONS: [&str; 20] = [
 async fn answer(house: &House, model: &str, question: &str) -> Vec<(String, f64)> {
     let body = json!({"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": TOKENS,
         "logprobs": true, "top_logprobs": 2});
-    let request = reqwest::Client::new().post(format!("{}/v1/chat/completions", house.url())).body(body.to_string());
+    let request = http::client().post(format!("{}/v1/chat/completions", house.url())).body(body.to_string());
     let text = request.send().await.unwrap().text().await.unwrap();
     let reply: Value = serde_json::from_str(&text).unwrap();
     let tokens = reply["choices"][0]["logprobs"]["content"].as_array().unwrap_or_else(|| panic!("no logprobs: {text}"));

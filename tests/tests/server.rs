@@ -4,8 +4,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use llm_core::Config;
 use llm_tests::house::House;
+use llm_tests::http;
 use llm_tests::raw::{Raw, Step, answer, chunk, events_in_chunks};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 const WHOLE: &str = r#"{"id":"x", "choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop","odd":[1,  2]}],"usage":{"prompt_tokens":1,"completion_tokens":1},"unknown":{"a":null}}"#;
@@ -15,7 +16,7 @@ fn fake(extra: &str) -> House {
 }
 
 async fn post(url: &str, path: &str, body: impl Into<reqwest::Body>) -> Response {
-    Client::new().post(format!("{url}{path}")).body(body).send().await.unwrap()
+    http::client().post(format!("{url}{path}")).body(body).send().await.unwrap()
 }
 
 fn question(stream: bool) -> String {
@@ -99,7 +100,7 @@ async fn every_wrong_request_gets_a_4xx_in_openais_shape_that_names_the_remedy()
     assert_eq!((status, &error["code"]), (413, &json!("body_too_large")));
     let (status, _) = error_of(post(&house.url(), chat, b"{\"model\":\"\xff\"}".to_vec()).await).await;
     assert_eq!(status, 400);
-    let get = Client::new().get(format!("{}{chat}", house.url())).send().await.unwrap();
+    let get = http::client().get(format!("{}{chat}", house.url())).send().await.unwrap();
     assert_eq!(error_of(get).await.0, 405);
 }
 
@@ -107,7 +108,7 @@ async fn every_wrong_request_gets_a_4xx_in_openais_shape_that_names_the_remedy()
 async fn the_key_opens_every_route_but_health_and_readiness_which_are_open() {
     let house = fake("[server]\napi_key = 'sk-good'");
     let ask = |header: &'static str, value: &'static str| {
-        Client::new().get(format!("{}/v1/models", house.url())).header(header, value).send()
+        http::client().get(format!("{}/v1/models", house.url())).header(header, value).send()
     };
     for (header, value) in [("authorization", "Bearer sk-good"), ("x-api-key", "sk-good"), ("api-key", "sk-good")] {
         assert_eq!(ask(header, value).await.unwrap().status(), StatusCode::OK);
@@ -116,13 +117,13 @@ async fn the_key_opens_every_route_but_health_and_readiness_which_are_open() {
     assert_eq!(refused.headers()["www-authenticate"], "Bearer");
     assert_eq!(error_of(refused).await.1["code"], "invalid_api_key");
     for path in ["/v1/models", "/v1/models/fake", "/metrics"] {
-        assert_eq!(Client::new().get(house.url() + path).send().await.unwrap().status(), 401, "{path}");
+        assert_eq!(http::client().get(house.url() + path).send().await.unwrap().status(), 401, "{path}");
     }
     for path in ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"] {
         assert_eq!(error_of(post(&house.url(), path, "{}").await).await.0, 401, "{path}");
     }
     for path in ["/health", "/healthz", "/ready"] {
-        assert_ne!(Client::new().get(house.url() + path).send().await.unwrap().status(), 401, "{path}");
+        assert_ne!(http::client().get(house.url() + path).send().await.unwrap().status(), 401, "{path}");
     }
 }
 
@@ -140,7 +141,7 @@ async fn a_request_id_is_accepted_made_and_passed_on() {
     let raw = Raw::answering(answer("200 OK", "connection: close\r\n", WHOLE)).await;
     let house = House::before(&raw.url());
     let ask = |id: &str| {
-        let request = Client::new().post(format!("{}/v1/chat/completions", house.url())).body(question(false));
+        let request = http::client().post(format!("{}/v1/chat/completions", house.url())).body(question(false));
         if id.is_empty() { request.send() } else { request.header("x-request-id", id).send() }
     };
     assert_eq!(ask("mine-1").await.unwrap().headers()["x-request-id"], "mine-1");
@@ -235,7 +236,7 @@ async fn a_reload_under_load_loses_no_request() {
 async fn models_health_readiness_and_metrics_are_there() {
     let house = fake("[models.ill]\nprovider = 'fake'\nloading = true");
     post(&house.url(), "/v1/chat/completions", question(false)).await.text().await.unwrap();
-    let get = |path: &str| Client::new().get(house.url() + path).send();
+    let get = |path: &str| http::client().get(house.url() + path).send();
     let list: Value = serde_json::from_str(&get("/v1/models").await.unwrap().text().await.unwrap()).unwrap();
     assert_eq!((&list["data"][0]["id"], &list["data"][0]["status"]["value"]), (&json!("fake"), &json!("ready")));
     assert!(list["data"][0]["created"].is_u64());
@@ -254,7 +255,7 @@ async fn models_health_readiness_and_metrics_are_there() {
 #[tokio::test]
 async fn a_house_whose_only_model_loads_is_not_ready_and_says_why() {
     let house = House::of("[models.ill]\nprovider = 'fake'\nloading = true");
-    let ready = Client::new().get(house.url() + "/ready").send().await.unwrap();
+    let ready = http::client().get(house.url() + "/ready").send().await.unwrap();
     assert_eq!(ready.status(), 503);
     let body: Value = serde_json::from_str(&ready.text().await.unwrap()).unwrap();
     assert_eq!(body["models"][0]["id"], "ill");
@@ -276,5 +277,5 @@ async fn a_client_that_never_ends_its_headers_is_cut() {
 async fn steps_are_followed() {
     // The double itself: a reset is a reset.
     let raw = Raw::start(vec![vec![Step::Read, Step::Reset]]).await;
-    assert!(Client::new().get(raw.url()).send().await.is_err());
+    assert!(http::client().get(raw.url()).send().await.is_err());
 }

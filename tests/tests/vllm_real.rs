@@ -152,7 +152,7 @@ async fn a_client_of_the_gateway_that_leaves_stops_the_model() {
     let house = House::of(&text(vllm));
     let body = json!({"model": vllm.model(), "stream": true, "max_tokens": 1500, "ignore_eos": true,
         "messages": [{"role": "user", "content": "Count to 80."}]});
-    let request = reqwest::Client::new().post(format!("{}/v1/chat/completions", house.url())).body(body.to_string());
+    let request = http::client().post(format!("{}/v1/chat/completions", house.url())).body(body.to_string());
     let mut stream = request.send().await.unwrap().bytes_stream();
     stream.next().await.unwrap().unwrap();
     until_running(vllm, |n| n >= 1.0, Duration::from_secs(5));
@@ -165,9 +165,8 @@ async fn the_gateway_passes_its_answers_on_and_its_errors_in_one_shape() {
     let _turn = TURN.lock().await;
     let vllm = Vllm::chat();
     let house = House::of(&text(vllm));
-    let ask = |path: &str, body: Value| {
-        reqwest::Client::new().post(format!("{}{path}", house.url())).body(body.to_string()).send()
-    };
+    let ask =
+        |path: &str, body: Value| http::client().post(format!("{}{path}", house.url())).body(body.to_string()).send();
     let messages = json!([{"role": "user", "content": "What is the capital of France?"}]);
     let body = json!({"model": vllm.model(), "messages": messages, "temperature": 0});
     let whole: Value =
