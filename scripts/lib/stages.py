@@ -73,7 +73,7 @@ STAGES = {stage.name: stage for stage in [
     Stage("vllm-own", "vLLMs that a test starts and kills", lambda: stories(owns_vllm), 20, needs=("build",)),
     Stage("docs", "cargo doc, doc tests", docs, 15, needs=("tools",)),
     Stage("bench", "the server beside nginx", lambda: bench("bench", "nginx"), 60, needs=("tools",)),
-    Stage("bench-engine", "the engine beside llama.cpp's server", lambda: bench("bench-engine"), 60, needs=("tools",)),
+    Stage("bench-engine", "the engine beside llama.cpp's server", lambda: [["scripts/setup"], ["scripts/bench-engine"]], 60, needs=("tools",)),
 ]}
 LONG = list(STAGES)
 SHORT = [name for name in STAGES if not name.startswith("bench")]

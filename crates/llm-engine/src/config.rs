@@ -31,8 +31,8 @@ pub struct Config {
     /// Requests that may wait for a slot before the engine says that it is overloaded. A queue in front keeps better order;
     /// this only bounds memory.
     pub waiting: u32,
-    /// Memory in MiB for what the slots remember (KV cache). Default: enough for all slots, at most a sixteenth of the
-    /// machine's memory, and at least enough for one full context.
+    /// Memory in MiB for what the slots remember (KV cache). Default: enough for all slots, at most a 32nd of the machine's
+    /// memory, and at least enough for one full context. When it runs out the youngest answer waits and is computed again.
     pub cache_mib: Option<u32>,
     /// Threads that compute. Default: every CPU this process may use.
     pub threads: Option<u32>,
@@ -168,7 +168,7 @@ impl Config {
 
     fn cells(&self, model: &Model, window: u32) -> u32 {
         let budget =
-            self.cache_mib.map_or_else(|| memory("MemTotal").unwrap_or(16 << 30) / 16, |mib| u64::from(mib) << 20);
+            self.cache_mib.map_or_else(|| memory("MemTotal").unwrap_or(16 << 30) / 32, |mib| u64::from(mib) << 20);
         let affordable = budget / model.bytes_per_token().max(1);
         let cells = (u64::from(window) * u64::from(self.slots)).min(affordable).max(u64::from(window));
         // llama.cpp rounds up to 256 too; a pool beyond 2^22 cells has no use and hangs while it is made.
