@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use llm_core::gateway::env::ENGINE;
 use llm_core::provider::Kind;
 use llm_core::{DeploymentConfig, Life, LifeStatus, Llm, Operation, Result};
 
@@ -19,10 +20,12 @@ pub(crate) fn kinds() -> Vec<Kind> {
 
 /// A deployment's model file, if it is there and sound; `None` for models that run elsewhere.
 pub(crate) fn file(deployment: &DeploymentConfig) -> Option<Result<PathBuf>> {
-    #[cfg(feature = "engine")]
-    return (deployment.provider == llm_engine::KIND.name).then(|| check(deployment));
-    #[cfg(not(feature = "engine"))]
-    return None;
+    (deployment.provider == ENGINE).then(|| check(deployment))
+}
+
+#[cfg(not(feature = "engine"))]
+fn check(_: &DeploymentConfig) -> Result<PathBuf> {
+    Err(llm_core::Error::config("this program was built without the engine"))
 }
 
 #[cfg(feature = "engine")]

@@ -45,6 +45,8 @@ struct Finding {
     name: String,
     place: String,
     end: Result<(), Error>,
+    /// The code that asking it would end with.
+    exit: Exit,
 }
 
 async fn findings(house: &House, llm: &Llm) -> Vec<Finding> {
@@ -52,15 +54,17 @@ async fn findings(house: &House, llm: &Llm) -> Vec<Finding> {
     let deployments = house.composed.models.models.values().flat_map(|model| &model.deployments);
     let finding = |((name, answer), deployment): ((String, Result<(), Error>), &DeploymentConfig)| {
         // A model of this process is not loaded for this; its file says whether it could be.
-        let end = engine::file(deployment).map_or(answer, |file| file.map(drop));
-        Finding { name, place: place(deployment), end }
+        let file = engine::file(deployment);
+        let of = if file.is_some() { |_: &Error| Exit::NoModel } else { Exit::of };
+        let end = file.map_or(answer, |file| file.map(drop));
+        Finding { name, place: place(deployment), exit: end.as_ref().map_or_else(of, |()| Exit::Ok), end }
     };
     answers.zip(deployments).map(finding).collect() // both in the order of the configuration
 }
 
 impl Finding {
     fn lines(&self) -> String {
-        let Finding { name, place, end } = self;
+        let Finding { name, place, end, .. } = self;
         let Err(error) = end else { return format!("ok    {name}: {place}\n") };
         let mend = remedy::of(error).map(|mend| format!("      {mend}\n")).unwrap_or_default();
         format!("FAIL  {name}: {place}\n      {error}\n{mend}")
@@ -68,9 +72,9 @@ impl Finding {
 }
 
 fn verdict(findings: &[Finding]) -> Run {
-    let failed: Vec<_> = findings.iter().filter_map(|finding| finding.end.as_ref().err()).collect();
+    let failed: Vec<_> = findings.iter().filter(|finding| finding.end.is_err()).collect();
     match failed.first() {
         None => Ok(()),
-        Some(first) => Err(Stop::new(Exit::of(first), format!("{} of {} do not work", failed.len(), findings.len()))),
+        Some(first) => Err(Stop::new(first.exit, format!("{} of {} do not work", failed.len(), findings.len()))),
     }
 }

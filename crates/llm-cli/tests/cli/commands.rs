@@ -69,6 +69,19 @@ fn a_check_says_what_works_and_how_to_mend_the_rest() {
     assert_eq!(Program::fake().run(&["check"]).code, 0);
 }
 
+#[cfg(feature = "engine")]
+#[test]
+fn a_file_that_is_no_model_is_told_as_asking_it_would() {
+    let program = Program::new().file("bad.gguf", "no model");
+    let config = format!("[models.bad]\nprovider = 'engine'\npath = '{}'", program.path("bad.gguf").display());
+    let program = program.file("llm.toml", &config).var("LLM_CONFIG", "llm.toml");
+    for arguments in [["check"], ["hi"]] {
+        let ran = program.run(&arguments);
+        assert_eq!(ran.code, 6, "{ran:?}");
+        assert!((ran.out + &ran.err).contains("is not a GGUF file"), "{arguments:?}");
+    }
+}
+
 #[test]
 fn a_check_says_where_each_setting_comes_from_and_shows_no_secret() {
     let program = Program::new()
