@@ -1,7 +1,7 @@
 //! One pass over a JSON body that checks it all and notes where the top-level fields stand; nothing is decoded.
 //!
-//! A body of 37 KB is mostly text inside strings, so 64 bytes at a time are compared at once and only quotes, escapes,
-//! brackets and the starts of numbers are visited one by one (the bitmaps are simdjson's). It accepts exactly what
+//! A body of 37 KB is mostly text inside strings, so strings are crossed 64 bytes at a time by bitmaps of their quotes
+//! and escapes (simdjson's), and the little that stands between them is read byte by byte. It accepts exactly what
 //! serde_json accepts, which a fuzz test holds it to; what is wrong never goes upstream.
 use std::ops::Range;
 
@@ -21,264 +21,293 @@ pub(crate) struct Field {
 
 /// The top-level fields of an object, in order.
 pub(crate) fn object(bytes: &[u8]) -> Result<Vec<Field>> {
-    if bytes.iter().find(|b| !b" \t\r\n".contains(b)) != Some(&b'{') {
-        return Err(syntax("the body must be a JSON object", 0));
+    let mut scan = Scan::new(bytes);
+    scan.blank();
+    match scan.peek() {
+        Some(b'{') => scan.run(),
+        _ => Err(syntax("the body must be a JSON object", 0)),
     }
-    Scan::new(bytes).run()
 }
 
 /// The elements of an array that was checked before.
 pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<Field>> {
-    Scan::new(bytes).run()
+    let mut scan = Scan::new(bytes);
+    scan.blank();
+    scan.run()
 }
 
+#[cold]
 fn syntax(what: &str, at: usize) -> Error {
     Error::invalid(format!("{what} (byte {at} of the body)")).code("invalid_json")
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Expect {
-    Value,
-    ValueOrEnd,
-    Key,
-    KeyOrEnd,
-    Colon,
-    CommaOrEnd,
-    Nothing,
-}
-
 struct Scan<'a> {
     bytes: &'a [u8],
-    fields: Vec<Field>,
-    expect: Expect,
+    at: usize,
     depth: usize,
     objects: u128, // bit `depth` says whether that level is an object
-    string_from: usize,
-    is_key: bool,
-    current: Field,
-}
-
-/// What of a block of 64 bytes is worth a visit: a bit a byte.
-struct Block {
-    quotes: u64,
-    escaped: u64,
-    in_string: u64,
-    control: u64,
+    high: u8x16,   // its sign bits: whether any string had a byte beyond ASCII
+    key: Range<usize>,
+    fields: Vec<Field>,
 }
 
 impl<'a> Scan<'a> {
     fn new(bytes: &'a [u8]) -> Self {
-        let current = Field { key: 0..0, value: 0..0 };
-        let fields = Vec::with_capacity(16);
-        let expect = Expect::Value;
-        Scan { bytes, fields, expect, depth: 0, objects: 0, string_from: 0, is_key: false, current }
+        let (high, fields) = (u8x16::default(), Vec::with_capacity(16));
+        Scan { bytes, at: 0, depth: 0, objects: 0, high, key: 0..0, fields }
     }
 
     fn run(mut self) -> Result<Vec<Field>> {
-        let (mut was_in_string, mut escape_next, mut scalar_before, mut high) = (false, false, false, 0u64);
-        for (index, chunk) in self.bytes.chunks(64).enumerate() {
-            let base = index * 64;
-            let padded: [u8; 64] = match chunk.try_into() {
-                Ok(whole) => whole,
-                Err(_) => std::array::from_fn(|i| chunk.get(i).copied().unwrap_or(b' ')),
-            };
-            let lanes = lanes(&padded);
-            high |= bits(&lanes, |v| v);
-            let block = Block::new(&lanes, was_in_string, &mut escape_next);
-            if block.escaped & block.in_string != 0 {
-                self.check_escapes(base, block.escaped & block.in_string)?;
+        let mut from = 0;
+        loop {
+            if self.depth == 1 {
+                from = self.at;
             }
-            // In a string a raw control character is wrong; the padding of the last block is blank.
-            if block.control & block.in_string != 0 {
-                let at = base + (block.control & block.in_string).trailing_zeros() as usize;
-                return Err(syntax("a control character inside a string must be escaped", at));
+            if self.value()? && self.ends(&mut from)? {
+                return self.finish();
             }
-            let ends_in_string = block.in_string >> 63 == 1;
-            if !(was_in_string && block.quotes == 0) {
-                self.visit(base, &lanes, &block, &mut scalar_before)?;
-            }
-            was_in_string = ends_in_string;
-        }
-        if high != 0 && std::str::from_utf8(self.bytes).is_err() {
-            return Err(Error::invalid("the body is not valid UTF-8").code("invalid_json"));
-        }
-        match (was_in_string, self.expect) {
-            (false, Expect::Nothing) => Ok(self.fields),
-            _ => Err(syntax("the JSON ends in the middle", self.bytes.len())),
         }
     }
 
-    /// Visits what stands outside strings, and the quotes.
-    fn visit(&mut self, base: usize, lanes: &[u8x16; 4], block: &Block, scalar_before: &mut bool) -> Result<()> {
-        let (operators, blank) = (operators(lanes), blanks(lanes));
-        let outside = !block.in_string & !block.quotes;
-        let scalar = outside & !operators & !blank;
-        let starts = scalar & !(scalar << 1 | u64::from(*scalar_before));
-        *scalar_before = scalar >> 63 == 1;
-        let mut left = block.quotes | (operators & outside) | starts;
-        while left != 0 {
-            let bit = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let opens = block.in_string >> bit & 1 == 1;
-            match self.bytes[base + bit] {
-                b'"' if opens => self.string_opens(base + bit)?,
-                b'"' => self.string_closes(base + bit),
-                b'{' => self.opens(base + bit, true)?,
-                b'[' => self.opens(base + bit, false)?,
-                b'}' => self.closes(base + bit, true)?,
-                b']' => self.closes(base + bit, false)?,
-                b',' => self.comma(base + bit)?,
-                b':' => self.colon(base + bit)?,
-                _ => self.scalar(base + bit)?,
-            }
+    /// Reads what begins here; `false` if that is an object or an array with something inside, which is read next.
+    fn value(&mut self) -> Result<bool> {
+        match self.peek() {
+            Some(b'"') => self.string()?,
+            Some(open @ (b'{' | b'[')) => return self.opens(open == b'{'),
+            Some(_) => self.scalar()?,
+            None => return Err(self.broken_off()),
         }
+        Ok(true)
+    }
+
+    fn opens(&mut self, object: bool) -> Result<bool> {
+        if self.depth == MAX_DEPTH {
+            return Err(syntax("the JSON is nested too deeply: 127 levels at most", self.at));
+        }
+        self.depth += 1;
+        self.objects = self.objects & !(1 << self.depth) | u128::from(object) << self.depth;
+        self.at += 1;
+        self.blank();
+        if self.peek() == Some(if object { b'}' } else { b']' }) {
+            self.at += 1;
+            self.depth -= 1;
+            return Ok(true);
+        }
+        if object {
+            self.key()?;
+        }
+        Ok(false)
+    }
+
+    /// After a value: closes what ends with it and goes to the next one; `true` at the end of all.
+    fn ends(&mut self, from: &mut usize) -> Result<bool> {
+        loop {
+            if self.depth == 1 {
+                self.fields.push(Field { key: self.key.clone(), value: *from..self.at });
+            }
+            self.blank();
+            let object = self.objects >> self.depth & 1 == 1;
+            match self.peek() {
+                None if self.depth == 0 => return Ok(true),
+                None => return Err(self.broken_off()),
+                _ if self.depth == 0 => return Err(syntax("something stands behind the end of the JSON", self.at)),
+                Some(b',') => return self.comma(object),
+                Some(b'}') if object => {}
+                Some(b']') if !object => {}
+                Some(b'}' | b']') => return Err(syntax("a bracket closes what is not open", self.at)),
+                Some(_) => return Err(syntax("a comma or the closing bracket is missing", self.at)),
+            }
+            self.at += 1;
+            self.depth -= 1;
+        }
+    }
+
+    fn comma(&mut self, object: bool) -> Result<bool> {
+        self.at += 1;
+        self.blank();
+        if object {
+            self.key()?;
+        }
+        Ok(false)
+    }
+
+    /// A key with its colon.
+    fn key(&mut self) -> Result<()> {
+        self.expect(b'"', "a key must stand here, in double quotes")?;
+        let from = self.at + 1;
+        self.string()?;
+        if self.depth == 1 {
+            self.key = from..self.at - 1;
+        }
+        self.blank();
+        self.expect(b':', "a colon must stand behind a key")?;
+        self.at += 1;
+        self.blank();
         Ok(())
     }
 
-    fn check_escapes(&self, base: usize, mut escaped: u64) -> Result<()> {
-        while escaped != 0 {
-            let at = base + escaped.trailing_zeros() as usize;
-            escaped &= escaped - 1;
-            let ok = match self.bytes.get(at) {
-                Some(b'u') => self.bytes.get(at + 1..at + 5).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)),
-                Some(b) => br#""\/bfnrt"#.contains(b),
-                None => true, // the body ends here, which is told at the end
+    fn expect(&self, byte: u8, else_wrong: &str) -> Result<()> {
+        match self.peek() {
+            Some(found) if found == byte => Ok(()),
+            Some(_) => Err(syntax(else_wrong, self.at)),
+            None => Err(self.broken_off()),
+        }
+    }
+
+    fn scalar(&mut self) -> Result<()> {
+        let rest = &self.bytes[self.at..];
+        let length = rest.iter().position(|b| b" \t\r\n,:{}[]\"".contains(b)).unwrap_or(rest.len());
+        let word = &rest[..length];
+        if !(matches!(word, b"true" | b"false" | b"null") || is_number(word)) {
+            return Err(syntax("this is no JSON value", self.at));
+        }
+        self.at += length;
+        Ok(())
+    }
+
+    /// Goes behind the string that begins here.
+    fn string(&mut self) -> Result<()> {
+        self.at += 1;
+        // Keys and names are short, and plain.
+        if let Some(bytes) = self.bytes[self.at..].first_chunk::<16>() {
+            let lane = u8x16::new(*bytes);
+            let special = is(lane, b'"') | is(lane, b'\\') | control(lane);
+            let length = special.to_bitmask().trailing_zeros() as usize;
+            if bytes.get(length) == Some(&b'"') {
+                self.high |= lane;
+                self.at += length + 1;
+                return Ok(());
+            }
+        }
+        self.long_string()
+    }
+
+    fn long_string(&mut self) -> Result<()> {
+        let mut escape = false;
+        while self.at < self.bytes.len() {
+            let rest = &self.bytes[self.at..];
+            let ends = match rest.first_chunk() {
+                Some(block) => self.block(block, &mut escape)?,
+                None => self.block(&std::array::from_fn(|i| rest.get(i).copied().unwrap_or(b' ')), &mut escape)?,
             };
-            if !ok {
+            if ends != 0 {
+                self.at += ends.trailing_zeros() as usize + 1;
+                return Ok(());
+            }
+            self.at += 64;
+        }
+        Err(self.broken_off())
+    }
+
+    /// Checks 64 bytes of a string, up to its end; the quotes that may be this end, a bit each.
+    #[inline(always)]
+    fn block(&mut self, block: &[u8; 64], escape: &mut bool) -> Result<u64> {
+        let lanes = lanes(block);
+        self.high |= lanes[0] | lanes[1] | lanes[2] | lanes[3];
+        let (quotes, backslashes) = (equal(&lanes, b'"'), equal(&lanes, b'\\'));
+        let escaped = escaped(backslashes, escape);
+        let ends = quotes & !escaped;
+        let inside = ends ^ ends.wrapping_sub(1); // up to the first of them
+        // Nearly all of them are quotes, backslashes, line ends and tabs.
+        let mut unusual = escaped & inside & !(quotes | backslashes);
+        if unusual != 0 {
+            unusual &= !equal(&lanes, b'n');
+        }
+        if unusual != 0 {
+            unusual &= !equal(&lanes, b't');
+        }
+        if unusual != 0 {
+            self.check_escapes(unusual)?;
+        }
+        if has_control(&lanes) {
+            self.refuse_control(block, inside)?;
+        }
+        Ok(ends)
+    }
+
+    fn check_escapes(&self, mut escaped: u64) -> Result<()> {
+        while escaped != 0 {
+            let at = self.at + escaped.trailing_zeros() as usize;
+            escaped &= escaped - 1;
+            let is_right = match self.bytes.get(at) {
+                Some(b'r' | b'/' | b'b' | b'f') => true,
+                Some(b'u') => self.bytes.get(at + 1..at + 5).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)),
+                _ => false,
+            };
+            if !is_right {
                 return Err(syntax("no such escape in a JSON string", at));
             }
         }
         Ok(())
     }
 
-    fn in_object(&self) -> bool {
-        self.depth > 0 && self.objects >> self.depth & 1 == 1
-    }
-
-    fn value_starts(&mut self, at: usize) -> Result<()> {
-        if !matches!(self.expect, Expect::Value | Expect::ValueOrEnd) {
-            return Err(syntax("a value stands where none may", at));
-        }
-        if self.depth == 1 {
-            self.current.value.start = at;
-        }
-        Ok(())
-    }
-
-    fn value_ends(&mut self, end: usize) {
-        self.expect = if self.depth == 0 { Expect::Nothing } else { Expect::CommaOrEnd };
-        if self.depth == 1 {
-            self.current.value.end = end;
-            self.fields.push(self.current.clone());
+    #[cold]
+    fn refuse_control(&self, block: &[u8; 64], inside: u64) -> Result<()> {
+        match bits(&lanes(block), control) & inside {
+            0 => Ok(()),
+            wrong => {
+                let at = self.at + wrong.trailing_zeros() as usize;
+                Err(syntax("a control character inside a string must be escaped", at))
+            }
         }
     }
 
-    fn string_opens(&mut self, at: usize) -> Result<()> {
-        self.is_key = matches!(self.expect, Expect::Key | Expect::KeyOrEnd);
-        self.string_from = at;
-        if self.is_key { Ok(()) } else { self.value_starts(at) }
+    fn finish(self) -> Result<Vec<Field>> {
+        if self.high.to_bitmask() != 0 && simdutf8::basic::from_utf8(self.bytes).is_err() {
+            return Err(Error::invalid("the body is not valid UTF-8").code("invalid_json"));
+        }
+        Ok(self.fields)
     }
 
-    fn string_closes(&mut self, at: usize) {
-        if !self.is_key {
-            return self.value_ends(at + 1);
-        }
-        if self.depth == 1 {
-            self.current.key = self.string_from + 1..at;
-        }
-        self.expect = Expect::Colon;
+    fn broken_off(&self) -> Error {
+        syntax("the JSON ends in the middle", self.bytes.len())
     }
 
-    fn opens(&mut self, at: usize, object: bool) -> Result<()> {
-        self.value_starts(at)?;
-        if self.depth == MAX_DEPTH {
-            return Err(syntax("the JSON is nested too deeply: 127 levels at most", at));
-        }
-        self.depth += 1;
-        self.objects = self.objects & !(1 << self.depth) | u128::from(object) << self.depth;
-        self.expect = if object { Expect::KeyOrEnd } else { Expect::ValueOrEnd };
-        Ok(())
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
     }
 
-    fn closes(&mut self, at: usize, object: bool) -> Result<()> {
-        let may = matches!(self.expect, Expect::CommaOrEnd)
-            || self.expect == if object { Expect::KeyOrEnd } else { Expect::ValueOrEnd };
-        if !may || self.depth == 0 || self.in_object() != object {
-            return Err(syntax("a bracket closes what is not open", at));
+    fn blank(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
         }
-        self.depth -= 1;
-        self.value_ends(at + 1);
-        Ok(())
-    }
-
-    fn comma(&mut self, at: usize) -> Result<()> {
-        if self.expect != Expect::CommaOrEnd {
-            return Err(syntax("a comma stands where none may", at));
-        }
-        self.expect = if self.in_object() { Expect::Key } else { Expect::Value };
-        Ok(())
-    }
-
-    fn colon(&mut self, at: usize) -> Result<()> {
-        if self.expect != Expect::Colon {
-            return Err(syntax("a colon stands where none may", at));
-        }
-        self.expect = Expect::Value;
-        Ok(())
-    }
-
-    fn scalar(&mut self, at: usize) -> Result<()> {
-        self.value_starts(at)?;
-        let rest = &self.bytes[at..];
-        let length = rest.iter().position(|b| b" \t\r\n,:{}[]\"".contains(b)).unwrap_or(rest.len());
-        let word = &rest[..length];
-        if !(matches!(word, b"true" | b"false" | b"null") || is_number(word)) {
-            return Err(syntax("this is no JSON value", at));
-        }
-        self.value_ends(at + length);
-        Ok(())
     }
 }
 
-impl Block {
-    fn new(lanes: &[u8x16; 4], was_in_string: bool, escape_next: &mut bool) -> Block {
-        let escaped = escaped(equal(lanes, b'\\'), escape_next);
-        let quotes = equal(lanes, b'"') & !escaped;
-        // A prefix xor over the quotes: every byte from an opening quote up to before its closing one.
-        let in_string = prefix_xor(quotes) ^ if was_in_string { u64::MAX } else { 0 };
-        let control = bits(lanes, |v| v.min(u8x16::splat(0x1f)).simd_eq(v));
-        Block { quotes, escaped, in_string, control }
-    }
-}
-
+#[inline(always)]
 fn lanes(block: &[u8; 64]) -> [u8x16; 4] {
     std::array::from_fn(|i| u8x16::new(std::array::from_fn(|j| block[i * 16 + j])))
 }
 
+#[inline(always)]
 fn bits(lanes: &[u8x16; 4], test: impl Fn(u8x16) -> u8x16) -> u64 {
     let bit = |i: usize| u64::from(test(lanes[i]).to_bitmask()) << (i * 16);
     bit(0) | bit(1) | bit(2) | bit(3)
 }
 
+#[inline(always)]
 fn equal(lanes: &[u8x16; 4], byte: u8) -> u64 {
-    bits(lanes, |v| v.simd_eq(u8x16::splat(byte)))
+    bits(lanes, |lane| is(lane, byte))
 }
 
-/// Brackets, commas and colons. `[` and `{` differ in one bit, and so do `]` and `}`.
-fn operators(lanes: &[u8x16; 4]) -> u64 {
-    let is = |v: u8x16, b: u8| v.simd_eq(u8x16::splat(b));
-    bits(lanes, |v| {
-        let folded = v | u8x16::splat(0x20);
-        is(folded, b'{') | is(folded, b'}') | is(v, b',') | is(v, b':')
-    })
+#[inline(always)]
+fn is(lane: u8x16, byte: u8) -> u8x16 {
+    lane.simd_eq(u8x16::splat(byte))
 }
 
-fn blanks(lanes: &[u8x16; 4]) -> u64 {
-    let is = |v: u8x16, b: u8| v.simd_eq(u8x16::splat(b));
-    bits(lanes, |v| is(v, b' ') | is(v, b'\n') | is(v, b'\r') | is(v, b'\t'))
+/// In a string a raw control character is wrong.
+#[inline(always)]
+fn control(lane: u8x16) -> u8x16 {
+    lane.min(u8x16::splat(0x1f)).simd_eq(lane)
+}
+
+#[inline(always)]
+fn has_control(lanes: &[u8x16; 4]) -> bool {
+    control(lanes[0].min(lanes[1]).min(lanes[2].min(lanes[3]))).to_bitmask() != 0
 }
 
 /// The bytes that an odd run of backslashes stands before.
+#[inline(always)]
 fn escaped(backslashes: u64, escape_next: &mut bool) -> u64 {
     if backslashes == 0 {
         return u64::from(std::mem::take(escape_next));
@@ -291,13 +320,6 @@ fn escaped(backslashes: u64, escape_next: &mut bool) -> u64 {
     let (even_runs, overflows) = odd_starts.overflowing_add(backslashes);
     *escape_next = overflows;
     (EVEN ^ even_runs << 1) & follows
-}
-
-fn prefix_xor(mut bits: u64) -> u64 {
-    for shift in [1, 2, 4, 8, 16, 32] {
-        bits ^= bits << shift;
-    }
-    bits
 }
 
 /// JSON's numbers: no leading zeros, digits on both sides of the point, digits after the exponent.
