@@ -1,26 +1,45 @@
 //! What a look at forwarded bytes shows: whether the answer ended or failed, and what it cost.
 //!
 //! Keys are searched as bytes. A key never matches inside a text, because a quote inside a text stands behind a backslash.
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::Deserialize;
 
 use super::errors;
 use crate::call::{Glance, Usage};
 use crate::dialect::sse;
 
+/// Made once: setting a search up costs more than searching an event.
+static FINISH: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"finish_reason\":"));
+static USAGE: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"usage\":"));
+static CHOICES: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"choices\":"));
+
 pub(super) fn glance(event: &[u8]) -> Glance {
-    let Some(data) = sse::data(event) else { return body(event) };
+    // Nearly every event is one line of data, and where the line ends is of no matter here.
+    match event.strip_prefix(b"data:").map(<[u8]>::trim_ascii_start) {
+        Some(data) if !is_failure(data) => data_of(data),
+        None if event.starts_with(b"{") => body(event),
+        _ => sse::data(event).map_or_else(|| body(event), |data| data_of(&data)),
+    }
+}
+
+fn data_of(data: &[u8]) -> Glance {
     if data.starts_with(b"[DONE]") {
         return Glance { is_done: true, is_finished: true, ..Glance::default() };
     }
-    body(&data)
+    body(data)
 }
 
 fn body(json: &[u8]) -> Glance {
-    if json.starts_with(b"{\"error\"") || json.starts_with(b"{\"object\":\"error\"") {
+    if is_failure(json) {
         return Glance { failure: Some(failure(json)), ..Glance::default() };
     }
     Glance { is_finished: is_finished(json), usage: usage(json), ..Glance::default() }
+}
+
+fn is_failure(json: &[u8]) -> bool {
+    json.starts_with(b"{\"error\"") || json.starts_with(b"{\"object\":\"error\"")
 }
 
 fn failure(json: &[u8]) -> crate::Error {
@@ -29,14 +48,14 @@ fn failure(json: &[u8]) -> crate::Error {
 }
 
 fn is_finished(json: &[u8]) -> bool {
-    // The last choice's, so from the end: a stream's chunk has one, a whole body one a choice.
-    let Some(at) = memmem::rfind(json, b"\"finish_reason\":") else { return false };
+    // The last choice's: a stream's chunk has one, a whole body one a choice.
+    let Some(at) = FINISH.find_iter(json).last() else { return false };
     let value = json[at + 16..].trim_ascii_start();
     !value.starts_with(b"null") && !value.starts_with(b"\"\"")
 }
 
 fn usage(json: &[u8]) -> Option<Usage> {
-    let at = memmem::rfind(json, b"\"usage\":")?;
+    let at = USAGE.find_iter(json).last()?;
     let value = &json[at + 8..];
     if !value.trim_ascii_start().starts_with(b"{") {
         return None; // null
@@ -47,10 +66,10 @@ fn usage(json: &[u8]) -> Option<Usage> {
 
 /// Whether a chunk has no choice and tells only what the answer cost.
 pub(super) fn is_usage_only(event: &[u8]) -> bool {
-    let Some(at) = memmem::find(event, b"\"choices\":") else { return false };
+    let Some(at) = CHOICES.find(event) else { return false };
     let value = event[at + 10..].trim_ascii_start();
     value.strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"]"))
-        && memmem::find(event, b"\"usage\":").is_some()
+        && USAGE.find(event).is_some()
 }
 
 /// Usage as servers write it; every field may be missing.
