@@ -33,7 +33,14 @@ pub enum End {
 pub struct Reply {
     dialect: Option<&'static dyn Dialect>, // of the wire frames; nouns have none
     delivery: Delivery,                    // of the wire frames
-    frames: Frames,
+    source: Source,
+}
+
+enum Source {
+    /// All of it: a stream around it, and one more for everybody who is told of its end, would cost as much as the rest
+    /// of the way.
+    One(Frame, Listeners),
+    Many(Frames),
 }
 
 impl std::fmt::Debug for Reply {
@@ -50,7 +57,7 @@ impl Reply {
     pub async fn begun(mut frames: Frames) -> Result<Reply> {
         let first = frames.next().await.ok_or_else(|| Error::new(Kind::Upstream, "the reply is empty"))??;
         let frames = stream::once(future::ready(Ok(first))).chain(frames).boxed();
-        Ok(Reply { dialect: None, delivery: Delivery::Stream, frames })
+        Ok(Reply { dialect: None, delivery: Delivery::Stream, source: Source::Many(frames) })
     }
 
     /// The same for frames in an upstream's bytes.
@@ -63,7 +70,8 @@ impl Reply {
 
     /// One frame, there already.
     pub fn of(frame: Frame) -> Reply {
-        Reply { dialect: None, delivery: Delivery::Stream, frames: stream::once(future::ready(Ok(frame))).boxed() }
+        let source = Source::One(frame, Listeners::default());
+        Reply { dialect: None, delivery: Delivery::Stream, source }
     }
 
     /// One frame of an upstream's bytes, there already.
@@ -74,26 +82,33 @@ impl Reply {
     /// An answer of one text, for small providers and tests.
     pub fn says(text: impl Into<String>) -> Reply {
         let frames = [Event::Text(text.into()), Event::Finish(FinishReason::Stop)].map(|e| Ok(Frame::Event(e)));
-        Reply { dialect: None, delivery: Delivery::Stream, frames: stream::iter(frames).boxed() }
+        Reply { dialect: None, delivery: Delivery::Stream, source: Source::Many(stream::iter(frames).boxed()) }
     }
 
     /// Tells the end once, after what lies below has gone. What the closure owns lives until then.
-    pub fn on_end(self, told: impl FnOnce(End) + Send + 'static) -> Reply {
-        self.map(|frames| {
-            Watched { below: Some(frames), told: Some(Box::new(told)), finished: false, usage: None }.boxed()
-        })
+    pub fn on_end(mut self, told: impl FnOnce(End) + Send + 'static) -> Reply {
+        if let Source::One(_, listeners) = &mut self.source {
+            listeners.0.push(Box::new(told));
+            return self;
+        }
+        self.map(|frames| watched(frames, Box::new(told)))
+    }
+
+    /// Whether all of it is here, so that there is nothing to wait for.
+    pub fn is_here(&self) -> bool {
+        matches!(self.source, Source::One(..))
     }
 
     /// Wraps the frames.
     pub fn map(self, f: impl FnOnce(Frames) -> Frames) -> Reply {
-        Reply { frames: f(self.frames), ..self }
+        Reply { source: Source::Many(f(self.source.frames())), ..self }
     }
 
     /// The pieces as nouns, for programs.
     pub fn events(self) -> Frames {
         match self.dialect {
-            None => self.frames,
-            Some(dialect) => understood(dialect.reader(), self.frames),
+            None => self.source.frames(),
+            Some(dialect) => understood(dialect.reader(), self.source.frames()),
         }
     }
 
@@ -137,11 +152,7 @@ impl Reply {
     /// The stream's own; nothing was sent to the client yet.
     pub async fn whole(self, client: &'static dyn Dialect, call: &Call) -> Result<Bytes> {
         if self.is_as_asked(client, Delivery::Whole) {
-            return match self.frames.boxed().next().await {
-                Some(Ok(Frame::Wire(wire))) => Ok(wire.bytes),
-                Some(Err(error)) => Err(error),
-                _ => Err(Error::new(Kind::Upstream, "the reply is empty")),
-            };
+            return self.source.whole().await;
         }
         let (mut writer, mut events, mut out) = (client.writer(call), self.events(), BytesMut::new());
         while let Some(frame) = events.next().await {
@@ -155,12 +166,63 @@ impl Reply {
     /// It always ends with a finish or an error, and then exactly one last word.
     pub fn stream(self, client: &'static dyn Dialect, call: &Call) -> Bodies {
         let writer = (!self.is_as_asked(client, Delivery::Stream)).then(|| client.writer(call));
-        let frames = if writer.is_some() { self.events() } else { self.frames };
+        let frames = if writer.is_some() { self.events() } else { self.source.frames() };
         Written { frames: Some(frames), writer, client, is_done: false }.boxed()
     }
 
     fn is_as_asked(&self, client: &'static dyn Dialect, delivery: Delivery) -> bool {
         self.delivery == delivery && self.dialect.is_some_and(|d| d.name() == client.name())
+    }
+}
+
+impl Source {
+    fn frames(self) -> Frames {
+        match self {
+            Source::Many(frames) => frames,
+            Source::One(frame, mut listeners) => {
+                let frames = stream::once(future::ready(Ok(frame))).boxed();
+                std::mem::take(&mut listeners.0).into_iter().fold(frames, watched)
+            }
+        }
+    }
+
+    async fn whole(self) -> Result<Bytes> {
+        let frame = match self {
+            Source::One(frame, listeners) => {
+                listeners.look(&frame);
+                frame
+            }
+            Source::Many(mut frames) => {
+                frames.next().await.ok_or_else(|| Error::new(Kind::Upstream, "the reply is empty"))??
+            }
+        };
+        let Frame::Wire(wire) = frame else { return Err(Error::new(Kind::Internal, "a noun among forwarded bytes")) };
+        Ok(wire.bytes)
+    }
+}
+
+/// Who is told of the end, the innermost first.
+type Told = Box<dyn FnOnce(End) + Send>;
+
+/// Those who are told how one frame ended; dropped with it, it was dropped.
+#[derive(Default)]
+struct Listeners(Vec<Told>);
+
+impl Listeners {
+    fn look(mut self, frame: &Frame) {
+        let mut seen = Seen::default();
+        seen.look(frame);
+        self.tell(&seen.end());
+    }
+
+    fn tell(&mut self, end: &End) {
+        self.0.drain(..).for_each(|told| told(end.clone()));
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.tell(&End::Dropped);
     }
 }
 
@@ -194,23 +256,14 @@ pub(crate) fn truncated() -> Error {
     Error::new(Kind::Upstream, "the answer broke off before its end").code("stream_truncated")
 }
 
-/// Watches frames go by and tells how they ended.
-struct Watched {
-    below: Option<Frames>,
-    told: Option<Box<dyn FnOnce(End) + Send>>,
+/// What frames that went by showed.
+#[derive(Default)]
+struct Seen {
     finished: bool,
     usage: Option<Usage>,
 }
 
-impl Watched {
-    /// First what lies below goes, then the end is told: no turn passes on while its work still runs.
-    fn tell(&mut self, end: End) {
-        self.below = None;
-        if let Some(told) = self.told.take() {
-            told(end);
-        }
-    }
-
+impl Seen {
     fn look(&mut self, frame: &Frame) {
         match frame {
             Frame::Wire(wire) => {
@@ -224,6 +277,32 @@ impl Watched {
             _ => self.finished = true,
         }
     }
+
+    /// How it ends if nothing follows.
+    fn end(&self) -> End {
+        if self.finished { End::Finished(self.usage) } else { End::Dropped }
+    }
+}
+
+/// Watches frames go by and tells how they ended.
+struct Watched {
+    below: Option<Frames>,
+    told: Option<Told>,
+    seen: Seen,
+}
+
+fn watched(frames: Frames, told: Told) -> Frames {
+    Watched { below: Some(frames), told: Some(told), seen: Seen::default() }.boxed()
+}
+
+impl Watched {
+    /// First what lies below goes, then the end is told: no turn passes on while its work still runs.
+    fn tell(&mut self, end: End) {
+        self.below = None;
+        if let Some(told) = self.told.take() {
+            told(end);
+        }
+    }
 }
 
 impl Stream for Watched {
@@ -234,16 +313,16 @@ impl Stream for Watched {
         let item = std::task::ready!(below.poll_next_unpin(task));
         Poll::Ready(match item {
             Some(Ok(frame)) => {
-                self.look(&frame);
+                self.seen.look(&frame);
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
                 self.tell(End::Failed(error.kind()));
                 Some(Err(error))
             }
-            None if self.finished => {
-                let usage = self.usage;
-                self.tell(End::Finished(usage));
+            None if self.seen.finished => {
+                let end = self.seen.end();
+                self.tell(end);
                 None
             }
             None => {
@@ -256,7 +335,7 @@ impl Stream for Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let end = if self.finished { End::Finished(self.usage) } else { End::Dropped };
+        let end = self.seen.end();
         self.tell(end);
     }
 }

@@ -63,6 +63,9 @@ impl Provider for Timeout {
             let until = deadline.map_or(until, |deadline| deadline.min(until));
             let late = |_| Error::new(Kind::Timeout, "the answer did not begin in time");
             let reply = timeout_at(until, self.inner.call(call)).await.map_err(late)??;
+            if reply.is_here() {
+                return Ok(reply);
+            }
             let idle = self.idle;
             Ok(reply.map(|frames| Timed::new(frames, idle, deadline).boxed()))
         })
