@@ -1,6 +1,6 @@
 //! What goes along with a call and is not part of the question: who asks, until when, and how it fares.
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
 
 /// The circumstances of one call, shared by everybody it passes.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub struct Context {
     pub deadline: Option<Instant>,
     /// How long the caller is willing to wait while a model is being loaded; zero asks for an error instead.
     pub patience: Duration,
-    /// How it fares: everyone below tells it, the doors watch it.
-    pub progress: watch::Sender<Progress>,
+    /// How it fares: everyone below tells it, the doors look at it.
+    pub progress: Shared,
 }
 
 impl Default for Context {
@@ -24,7 +24,7 @@ impl Default for Context {
         // A program would rather wait for a model than fail; servers set their clients' patience themselves.
         let patience = Duration::from_secs(600);
         let (id, caller, session, deadline) = Default::default();
-        Context { id, caller, session, deadline, patience, progress: watch::Sender::default() }
+        Context { id, caller, session, deadline, patience, progress: Shared::default() }
     }
 }
 
@@ -34,9 +34,21 @@ impl Context {
         Context { id: id.into(), ..Context::default() }
     }
 
-    /// Tells those who watch; nobody has to.
+    /// Tells those who look; nobody has to.
     pub fn tell(&self, what: impl FnOnce(&mut Progress)) {
-        self.progress.send_modify(what);
+        what(&mut self.progress.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A progress that many write and read. No watch channel, which would bring a call sixteen lists of waiters: the doors
+/// look at it when their clock ticks.
+#[derive(Debug, Default)]
+pub struct Shared(RwLock<Progress>);
+
+impl Shared {
+    /// As it stands. Not to be held across an `.await`.
+    pub fn borrow(&self) -> RwLockReadGuard<'_, Progress> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) mod tools;
 
 pub use answers::*;
 pub use body::Wired;
-pub use context::{Context, Progress};
+pub use context::{Context, Progress, Shared};
 pub use nouns::*;
 pub use operation::{Delivery, Operation, Operations};
 pub(crate) use reply::truncated;
@@ -122,8 +122,18 @@ pub struct Call {
 impl Call {
     /// A client's question in its own bytes. One pass checks them and notes where the top-level fields stand; nothing is decoded.
     pub fn read(operation: Operation, dialect: &'static dyn Dialect, bytes: Bytes) -> Result<Call> {
+        Call::read_in(Context::default(), operation, dialect, bytes)
+    }
+
+    /// The same, in these circumstances.
+    pub fn read_in(
+        context: Context,
+        operation: Operation,
+        dialect: &'static dyn Dialect,
+        bytes: Bytes,
+    ) -> Result<Call> {
         let (body, model, delivery) = Body::read(dialect, bytes)?;
-        Ok(Call { operation, model, delivery, context: Arc::default(), body })
+        Ok(Call { operation, model, delivery, context: Arc::new(context), body })
     }
 
     /// A program's question in our nouns.
