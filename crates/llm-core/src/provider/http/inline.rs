@@ -1,61 +1,64 @@
 //! A request whose connection is polled in its own future, and a body that polls it on.
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
-use http_body::Body;
-use http_body_util::Full;
-use hyper::body::Incoming;
 
+use super::head::{Framing, Head, Request};
 use super::pool::{Conn, Pool};
 use crate::error::{Error, Kind, Result};
 
-/// Ready chunks are put together up to this many bytes; it never waits for more.
+/// What is ready is passed on together, up to this many bytes; it never waits for more.
 const MOST_AT_ONCE: usize = 64 << 10;
 
 /// Sends a request. A connection that was used before and turns out to be dead gets one silent retry on a new one.
-pub(super) async fn send(pool: &Arc<Pool>, request: Request<Full<Bytes>>) -> Result<Response<Inline>> {
+pub(super) async fn send(pool: &Arc<Pool>, request: Request) -> Result<(Head, Inline)> {
     let mut fresh = false;
     loop {
         let (mut conn, was_used) = pool.checkout(fresh).await?;
-        match exchange(&mut conn, request.clone()).await {
-            Ok(response) => return Ok(response.map(|body| Inline::new(body, conn, pool))),
-            Err(error) if was_used && is_stale(&error) => fresh = true,
+        match exchange(&mut conn, &request).await {
+            Ok(mut head) => {
+                let framing = std::mem::replace(&mut head.framing, Framing::UntilClose);
+                let body = Inline { framing, keeps: head.keeps, conn: Some(conn), pool: pool.clone(), end: None };
+                return Ok((head, body));
+            }
+            Err(error) if was_used && conn.is_untouched() && is_stale(&error) => fresh = true,
             Err(error) => return Err(broken(error)),
         }
     }
 }
 
-async fn exchange(conn: &mut Conn, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
-    let mut answer = pin!(conn.sender.send_request(request));
-    let driver = &mut conn.driver;
+/// Writes and listens at once: a host may refuse a long body before it has read it.
+async fn exchange(conn: &mut Conn, request: &Request) -> io::Result<Head> {
+    let (mut sent, mut failure) = (0, None);
     poll_fn(|cx| {
-        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-            return Poll::Ready(answer);
+        if failure.is_none()
+            && let Poll::Ready(Err(error)) = conn.poll_send(cx, request, &mut sent)
+        {
+            failure = Some(error); // it may have said why
         }
-        // Its errors reach the answer too.
-        let _ = Pin::new(&mut *driver).poll(cx);
-        answer.as_mut().poll(cx)
+        match conn.poll_head(cx) {
+            Poll::Ready(Ok(mut head)) => {
+                head.keeps &= sent == request.head.len() + request.body.len();
+                Poll::Ready(Ok(head))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(failure.take().unwrap_or(error))),
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await
 }
 
 /// The host closed the connection before it answered anything: it was idle for too long.
-fn is_stale(error: &hyper::Error) -> bool {
-    error.is_canceled() || error.is_incomplete_message() || error.is_closed() || is_reset(error)
+fn is_stale(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted | UnexpectedEof | NotConnected)
 }
 
-fn is_reset(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|s| s.downcast_ref::<std::io::Error>());
-    use std::io::ErrorKind::*;
-    cause.is_some_and(|e| matches!(e.kind(), ConnectionReset | BrokenPipe | ConnectionAborted))
-}
-
-fn broken(error: hyper::Error) -> Error {
-    let what = if error.is_parse() {
+fn broken(error: io::Error) -> Error {
+    let what = if error.kind() == io::ErrorKind::InvalidData {
         "the upstream does not speak HTTP as it should"
     } else {
         "the upstream closed the connection before it answered"
@@ -66,87 +69,83 @@ fn broken(error: hyper::Error) -> Error {
 /// A body whose connection is polled with it, and goes back to the pool at its end. Dropped early, it closes the
 /// connection, and the upstream stops.
 pub(super) struct Inline {
-    incoming: Incoming,
-    conn: Option<Conn>,
+    framing: Framing,
+    keeps: bool,
+    conn: Option<Conn>, // until the end
     pool: Arc<Pool>,
-    error: Option<hyper::Error>, // met behind ready data, which goes first
+    end: Option<io::Result<()>>, // met behind ready data, which goes first
 }
 
 impl Inline {
-    fn new(incoming: Incoming, conn: Conn, pool: &Arc<Pool>) -> Inline {
-        Inline { incoming, conn: Some(conn), pool: pool.clone(), error: None }
-    }
-
     /// The next chunk: all that is ready, in one piece.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        if let Some(error) = self.error.take() {
-            return Poll::Ready(Some(Err(broken_off(error))));
-        }
-        let first = match std::task::ready!(self.poll_one(cx)) {
-            Some(Ok(first)) => first,
-            Some(Err(error)) => return Poll::Ready(Some(Err(broken_off(error)))),
-            None => return Poll::Ready(None),
-        };
-        Poll::Ready(Some(Ok(self.more(first, cx))))
-    }
-
-    fn more(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
-        let mut joined = BytesMut::new();
-        while joined.len().max(first.len()) < MOST_AT_ONCE {
-            match self.poll_one(cx) {
-                Poll::Ready(Some(Ok(next))) => {
-                    if joined.is_empty() {
-                        joined.reserve(MOST_AT_ONCE / 4);
-                        joined.extend_from_slice(&first);
-                    }
-                    joined.extend_from_slice(&next);
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.error = Some(error);
-                    break;
-                }
-                Poll::Ready(None) | Poll::Pending => break,
-            }
-        }
-        if joined.is_empty() { first } else { joined.freeze() }
-    }
-
-    fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Bytes>>> {
         loop {
-            let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
-            if frame.is_pending()
-                && let Some(conn) = &mut self.conn
-            {
-                if Pin::new(&mut conn.driver).poll(cx).is_ready() {
-                    self.conn = None;
-                }
-                frame = Pin::new(&mut self.incoming).poll_frame(cx);
+            if self.conn.is_none() {
+                return Poll::Ready(None);
             }
-            match std::task::ready!(frame) {
-                None => {
-                    self.recycle(cx);
-                    return Poll::Ready(None);
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(frame)) => {
-                    if self.incoming.is_end_stream() {
-                        self.recycle(cx);
-                    }
-                    if let Ok(data) = frame.into_data() {
-                        return Poll::Ready(Some(Ok(data)));
-                    } // else trailers, which mean nothing here
-                }
+            let is_pending = self.read(cx);
+            let data = match self.decode() {
+                Ok(data) => data,
+                Err(error) => return Poll::Ready(Some(Err(self.break_off(error)))),
+            };
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(data)));
+            }
+            match self.end.take() {
+                _ if self.conn.is_none() => return Poll::Ready(None),
+                Some(Ok(())) if matches!(self.framing, Framing::UntilClose) => self.conn = None,
+                Some(Ok(())) => return Poll::Ready(Some(Err(self.break_off(io::ErrorKind::UnexpectedEof.into())))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.break_off(error)))),
+                None if is_pending => return Poll::Pending,
+                None => {}
             }
         }
     }
 
-    fn recycle(&mut self, cx: &mut Context<'_>) {
-        if let Some(mut conn) = self.conn.take()
-            && Pin::new(&mut conn.driver).poll(cx).is_pending()
-            && conn.sender.is_ready()
-        {
+    /// Reads what is ready; whether there is no more of it now.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(conn) = &mut self.conn else { return false };
+        if matches!(self.framing, Framing::Length(left) if conn.buffer.len() >= left) {
+            return false;
+        }
+        while self.end.is_none() && conn.buffer.len() < MOST_AT_ONCE {
+            match conn.poll_fill(cx) {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(0)) => self.end = Some(Ok(())),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => self.end = Some(Err(error)),
+            }
+        }
+        false
+    }
+
+    fn decode(&mut self) -> io::Result<Bytes> {
+        let Some(conn) = &mut self.conn else { return Ok(Bytes::new()) };
+        let (data, is_at_end) = match &mut self.framing {
+            Framing::Length(left) => {
+                let data = conn.buffer.split_to(conn.buffer.len().min(*left)).freeze();
+                *left -= data.len();
+                (data, *left == 0)
+            }
+            Framing::Chunked(chunks) => (chunks.decode(&mut conn.buffer)?, chunks.is_at_end()),
+            Framing::UntilClose => (conn.buffer.split().freeze(), false),
+        };
+        if is_at_end {
+            self.recycle();
+        }
+        Ok(data)
+    }
+
+    fn recycle(&mut self) {
+        // Bytes behind the end belong to no request of ours.
+        if let Some(conn) = self.conn.take().filter(|conn| self.keeps && self.end.is_none() && conn.buffer.is_empty()) {
             self.pool.put_back(conn);
         }
+    }
+
+    fn break_off(&mut self, error: io::Error) -> Error {
+        self.conn = None;
+        crate::call::truncated().because(error)
     }
 
     /// The whole body.
@@ -169,6 +168,19 @@ impl Inline {
     }
 }
 
-fn broken_off(error: hyper::Error) -> Error {
-    crate::call::truncated().because(error)
+impl Conn {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Head>> {
+        loop {
+            if !self.buffer.is_empty()
+                && let Some((head, length)) = Head::parse(&self.buffer)?
+            {
+                let _ = self.buffer.split_to(length);
+                if !head.is_provisional() {
+                    return Poll::Ready(Ok(head));
+                }
+            } else if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! A host on the network: asks it in a dialect it speaks, and passes its bytes on.
 //!
 //! The connection is polled inside the call's own future and body: a task of its own, as in reqwest, would send every
-//! chunk through a channel and cost four times as much. Dropping the call or its reply closes the connection, which is
-//! how an upstream learns that nobody waits any more.
+//! chunk through a channel and cost four times as much. HTTP/1.1 is spoken by hand, with httparse for the heads: on a
+//! stream hyper's client costs more than all that is done with its bytes. Dropping the call or its reply closes the
+//! connection, which is how an upstream learns that nobody waits any more.
+mod chunks;
 mod connect;
 mod events;
+mod head;
 mod inline;
 mod pool;
 
@@ -12,11 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 
 use crate::call::*;
@@ -24,6 +25,7 @@ use crate::dialect::{self, Dialect};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use connect::Target;
+use head::{Head, Request as Asked};
 use inline::Inline;
 use pool::Pool;
 
@@ -61,8 +63,7 @@ pub struct Config {
 pub struct Http {
     host: &'static Host,
     speaks: Vec<&'static dyn Dialect>,
-    headers: HeaderMap,
-    prefix: String,
+    openings: Vec<(Operation, Vec<u8>)>,
     pool: Arc<Pool>,
 }
 
@@ -75,46 +76,36 @@ impl Http {
         let base = config.base_url.as_deref().or(host.base_url);
         let base = base.ok_or_else(|| Error::config("`base_url` is missing: where is the host?").at("base_url"))?;
         let (target, prefix) = Target::parse(base).map_err(|e| e.at("base_url"))?;
-        let headers = headers(&target, &config)?;
+        let openings = openings(&prefix, dialect::openai(), &headers(&target, &config)?)?;
         // Far from any real connect time within a site, and short enough to try the next host.
         let timeout = Duration::from_millis(config.connect_timeout_ms.unwrap_or(5_000));
-        Ok(Http { host, speaks: vec![dialect::openai()], headers, prefix, pool: Arc::new(Pool::new(target, timeout)) })
+        let pool = Arc::new(Pool::new(target, timeout));
+        Ok(Http { host, speaks: vec![dialect::openai()], openings, pool })
     }
 
     async fn ask(&self, call: &Call) -> Result<Reply> {
         let (call, drop_usage) = self.with_usage(call)?;
         let wired = call.wire(&self.speaks)?;
-        let response = inline::send(&self.pool, self.request(&call, &wired)?).await?;
-        if !response.status().is_success() {
-            return Err(refused(wired.dialect, response).await);
+        let (head, body) = inline::send(&self.pool, self.request(&call, &wired)?).await?;
+        if !head.status.is_success() {
+            return Err(refused(wired.dialect, &head, body).await);
         }
-        if streams(response.headers()) {
-            let frames = events::Events::new(response.into_body(), wired.dialect, drop_usage);
+        if head.streams {
+            let frames = events::Events::new(body, wired.dialect, drop_usage);
             return Reply::forwarded(wired.dialect, Delivery::Stream, frames.boxed()).await;
         }
-        whole(wired.dialect, response.into_body()).await
+        whole(wired.dialect, body).await
     }
 
     fn with_usage(&self, call: &Call) -> Result<(Call, bool)> {
         if self.host.tells_usage { self.speaks[0].with_usage(call) } else { Ok((call.clone(), false)) }
     }
 
-    fn request(&self, call: &Call, wired: &Wired) -> Result<http::Request<Full<Bytes>>> {
-        let path = wired.dialect.paths().iter().find(|(operation, _)| *operation == call.operation);
-        let (_, path) = path.ok_or_else(|| unsupported(call.operation))?;
-        let uri = format!("{}{path}", self.prefix);
-        let method = if call.operation == Operation::Models { Method::GET } else { Method::POST };
-        let body = Full::new(wired.bytes.clone());
-        let mut request = http::Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = uri.parse().map_err(|e| Error::config("the base URL makes no request path").because(e))?;
-        *request.headers_mut() = self.headers.clone();
-        if let Ok(id) = HeaderValue::from_str(&call.context.id)
-            && !id.is_empty()
-        {
-            request.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
-        }
-        Ok(request)
+    fn request(&self, call: &Call, wired: &Wired) -> Result<Asked> {
+        let opening = self.openings.iter().find(|(operation, _)| *operation == call.operation);
+        let (_, opening) = opening.ok_or_else(|| unsupported(call.operation))?;
+        let body = (method(call.operation) == "POST").then(|| wired.bytes.clone());
+        Ok(Asked::new(opening, &call.context.id, body))
     }
 }
 
@@ -139,6 +130,21 @@ fn unsupported(operation: Operation) -> Error {
     Error::new(Kind::Unsupported, format!("this host cannot {operation}; vLLM and the built-in engine can"))
 }
 
+fn method(operation: Operation) -> &'static str {
+    if operation == Operation::Models { "GET" } else { "POST" }
+}
+
+/// The head of each operation's request, as far as it never changes.
+fn openings(prefix: &str, dialect: &dyn Dialect, headers: &HeaderMap) -> Result<Vec<(Operation, Vec<u8>)>> {
+    let opening = |&(operation, path): &(Operation, &str)| {
+        let path = format!("{prefix}{path}");
+        let wrong = |e| Error::config("makes no request path").because(e).at("base_url");
+        path.parse::<Uri>().map_err(wrong)?;
+        Ok((operation, head::opening(method(operation), &path, headers)))
+    };
+    dialect.paths().iter().map(opening).collect()
+}
+
 fn headers(target: &Target, config: &Config) -> Result<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(16);
     headers.insert(HOST, target.host_header()?);
@@ -158,13 +164,8 @@ fn headers(target: &Target, config: &Config) -> Result<HeaderMap> {
     Ok(headers)
 }
 
-fn streams(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"))
-}
-
 /// A refusal in the words of its dialect, with the wait that its header asks for.
-async fn refused(dialect: &dyn Dialect, response: Response<Inline>) -> Error {
-    let (head, body) = response.into_parts();
+async fn refused(dialect: &dyn Dialect, head: &Head, body: Inline) -> Error {
     if head.status.is_redirection() {
         // Following would carry the key and the prompt to wherever it points.
         return Error::new(
@@ -174,7 +175,7 @@ async fn refused(dialect: &dyn Dialect, response: Response<Inline>) -> Error {
     }
     let body = body.collect(MAX_REFUSAL).await.unwrap_or_default();
     let error = dialect.refusal(head.status.as_u16(), &body);
-    match retry_after(&head.headers) {
+    match head.retry_after {
         Some(wait) => error.retry_after(wait),
         None if head.status == StatusCode::NOT_FOUND && error.get_code().is_none() => lacks(error),
         None => error,
@@ -187,11 +188,6 @@ fn lacks(error: Error) -> Error {
         "Not Found" => Error::new(Kind::Unsupported, "the upstream's model cannot do this").because(error),
         _ => error,
     }
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds.min(86_400.0)).ok()
 }
 
 async fn whole(dialect: &'static dyn Dialect, body: Inline) -> Result<Reply> {

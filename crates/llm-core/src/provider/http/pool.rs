@@ -1,17 +1,17 @@
 //! Connections that wait for their next request, apart for each runtime: a socket belongs to the runtime it was opened on.
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::runtime::{Handle, Id};
 
 use super::connect::{Stream, Target};
+use super::head::Request;
 use crate::error::{Error, Kind, Result};
 
 /// uvicorn, which serves vLLM, closes connections after five idle seconds.
@@ -19,11 +19,64 @@ const MAX_IDLE: Duration = Duration::from_secs(4);
 /// So many connections of one runtime wait at most; the rest are closed after use.
 const MOST_IDLE: usize = 1024;
 
-/// A connection and its driver, which whoever uses it polls.
+/// So many bytes are read at once: the first number to begin with, the second when there is always more.
+const READ: usize = 8 << 10;
+const MOST_READ: usize = 64 << 10;
+
+/// A connection, and what has been read of its answer.
 pub(super) struct Conn {
-    pub(super) sender: SendRequest<Full<Bytes>>,
-    pub(super) driver: Connection<TokioIo<Stream>, Full<Bytes>>,
+    stream: Stream,
+    pub(super) buffer: BytesMut,
+    reads: usize,
     since: Instant,
+}
+
+impl Conn {
+    /// Nothing of an answer has come.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Reads some more; 0 at the end.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() - self.buffer.len() < self.reads / 2 {
+            self.buffer.reserve(self.reads);
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        let read = ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(cx))?;
+        if read == room {
+            self.reads = (self.reads * 2).min(MOST_READ);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes what was not sent yet.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &Request,
+        sent: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        let (head, body) = (&request.head[..], &request.body[..]);
+        while *sent < head.len() + body.len() {
+            let stream = Pin::new(&mut self.stream);
+            let written = match head.get(*sent..).filter(|rest| !rest.is_empty()) {
+                Some(rest) if body.is_empty() => stream.poll_write(cx, rest),
+                Some(rest) => stream.poll_write_vectored(cx, &[IoSlice::new(rest), IoSlice::new(body)]),
+                None => stream.poll_write(cx, &body[*sent - head.len()..]),
+            };
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => *sent += written,
+            }
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Whether it can be asked again: nothing has come since, neither bytes nor the end.
+    async fn is_open(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.poll_fill(cx).is_pending())).await
+    }
 }
 
 /// The connections to one host.
@@ -42,8 +95,7 @@ impl Pool {
     pub(super) async fn checkout(&self, fresh: bool) -> Result<(Conn, bool)> {
         while !fresh && let Some(mut conn) = self.pop() {
             // Notices a connection that the host has closed meanwhile.
-            let is_open = poll_fn(|cx| Poll::Ready(Pin::new(&mut conn.driver).poll(cx).is_pending())).await;
-            if is_open && conn.sender.is_ready() {
+            if conn.is_open().await {
                 return Ok((conn, true));
             }
         }
@@ -53,11 +105,7 @@ impl Pool {
     async fn open(&self) -> Result<Conn> {
         let late = |_| Error::new(Kind::Unavailable, "the upstream did not accept a connection in time");
         let stream = tokio::time::timeout(self.connect_timeout, self.target.connect()).await.map_err(late)??;
-        let failed = |e| Error::new(Kind::Unavailable, "the upstream's connection failed at once").because(e);
-        // One write of head and body together costs less than a gathering one.
-        let shaken = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = shaken.map_err(failed)?;
-        Ok(Conn { sender, driver, since: Instant::now() })
+        Ok(Conn { stream, buffer: BytesMut::new(), reads: READ, since: Instant::now() })
     }
 
     fn pop(&self) -> Option<Conn> {
