@@ -7,12 +7,11 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::Router;
 use llm_core::{Error, Gateway, Kind, Result};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
-use crate::api::{self, App};
+use crate::api::{App, Routes};
 use crate::sockets::{self, Limits};
 use crate::{Config, Telemetry};
 
@@ -57,11 +56,11 @@ pub fn start(config: Config, gateway: Arc<Gateway>, telemetry: Arc<Telemetry>) -
     };
     let app = App::new(gateway, telemetry, config);
     let mut threads = Vec::new();
-    let mut metrics = metrics.map(|listener| (listener, api::metrics_router(app.clone())));
+    let mut metrics = metrics.map(|listener| (listener, Routes::metrics(app.clone())));
     for (index, listener) in listeners.into_iter().enumerate() {
         let worker = Worker {
             app: app.clone(),
-            api: (listener, api::router(app.clone())),
+            api: (listener, Routes::api(app.clone())),
             metrics: metrics.take(), // the first thread has them, and the house's own work
             limits: limits.clone(),
             stopped: stopped.clone(),
@@ -108,8 +107,8 @@ impl Drop for Server {
 
 struct Worker {
     app: Arc<App>,
-    api: (std::net::TcpListener, Router),
-    metrics: Option<(std::net::TcpListener, Router)>,
+    api: (std::net::TcpListener, Routes),
+    metrics: Option<(std::net::TcpListener, Routes)>,
     limits: Limits,
     stopped: watch::Receiver<bool>,
     runs_house: bool,

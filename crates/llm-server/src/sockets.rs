@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use llm_core::{Error, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use crate::api::Routes;
 
 /// Connections that wait for an accept; a burst of clients must not be refused.
 const BACKLOG: i32 = 4096;
@@ -69,7 +70,7 @@ pub(crate) struct Limits {
 /// Accepts until told to stop; then lets running answers end, for as long as the grace lasts.
 pub(crate) async fn serve(
     listener: std::net::TcpListener,
-    router: Router,
+    routes: Routes,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -79,7 +80,7 @@ pub(crate) async fn serve(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(Open::one_more(&limits).map(|open| {
-                    connections.spawn(connection(stream, router.clone(), limits.header_timeout, stopped.clone(), open))
+                    connections.spawn(connection(stream, routes.clone(), limits.header_timeout, stopped.clone(), open))
                 })),
                 // Out of file descriptors: those that are open go on, and end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -96,15 +97,16 @@ pub(crate) async fn serve(
 
 async fn connection(
     stream: TcpStream,
-    router: Router,
+    routes: Routes,
     header_timeout: Duration,
     mut stop: watch::Receiver<bool>,
     _open: Open,
 ) {
     let _ = stream.set_nodelay(true); // a token is smaller than a packet
+    let service = service_fn(move |request| routes.clone().answer(request));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).writev(false);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = told(&mut stop) => connection.as_mut().graceful_shutdown(),
