@@ -19,6 +19,11 @@ async fn post(url: &str, path: &str, body: impl Into<reqwest::Body>) -> Response
     http::client().post(format!("{url}{path}")).body(body).send().await.unwrap()
 }
 
+/// What was asked of a model; the house's own look at the list may come before or after.
+fn posted(raw: &Raw) -> Vec<String> {
+    raw.requests().into_iter().filter(|request| request.starts_with("POST")).collect()
+}
+
 fn question(stream: bool) -> String {
     json!({"model": "fake", "stream": stream, "messages": [{"role": "user", "content": "?"}]}).to_string()
 }
@@ -39,7 +44,7 @@ async fn bytes_that_nobody_meant_to_change_are_equal_both_ways() {
     let body = "{ \"messages\" :[{\"role\":\"user\",\"content\":\"\\u00e9 \\n\"}],  \"unknown\": {\"b\" : [1 ,2]},\"model\":\"m\" , \"top_p\":1.0e0}";
     let response = post(&house.url(), "/v1/chat/completions", body).await;
     assert_eq!(response.text().await.unwrap(), WHOLE);
-    assert!(raw.requests()[0].ends_with(&format!("\r\n\r\n{body}")), "{:?}", raw.requests());
+    assert!(posted(&raw)[0].ends_with(&format!("\r\n\r\n{body}")), "{:?}", raw.requests());
 }
 
 #[tokio::test]
@@ -57,7 +62,7 @@ async fn an_alias_and_the_wish_for_usage_are_spliced_and_taken_out_again() {
     let body = r#"{"model":"alias","stream":true,"messages":[]}"#;
     let seen = post(&house.url(), "/v1/chat/completions", body).await.text().await.unwrap();
     assert_eq!(seen, [event, "data: [DONE]\n\n"].concat());
-    let sent = raw.requests()[0].split_once("\r\n\r\n").unwrap().1.to_owned();
+    let sent = posted(&raw)[0].split_once("\r\n\r\n").unwrap().1.to_owned();
     assert_eq!(sent, r#"{"stream_options":{"include_usage":true},"model":"org/theirs","stream":true,"messages":[]}"#);
     // A client that asks for it gets it.
     let asks = r#"{"model":"alias","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#;
@@ -145,9 +150,9 @@ async fn a_request_id_is_accepted_made_and_passed_on() {
         if id.is_empty() { request.send() } else { request.header("x-request-id", id).send() }
     };
     assert_eq!(ask("mine-1").await.unwrap().headers()["x-request-id"], "mine-1");
-    assert!(raw.requests()[0].contains("x-request-id: mine-1"));
+    assert!(posted(&raw)[0].contains("x-request-id: mine-1"));
     let made = ask("").await.unwrap().headers()["x-request-id"].to_str().unwrap().to_owned();
-    assert!(made.len() == 24 && raw.requests()[1].contains(&made));
+    assert!(made.len() == 24 && posted(&raw)[1].contains(&made));
     assert_ne!(ask("with blanks").await.unwrap().headers()["x-request-id"], "with blanks");
 }
 

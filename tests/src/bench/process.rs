@@ -1,7 +1,6 @@
 //! Programs that the bench starts and stops: their end, their children, their CPU time and memory.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -77,15 +76,6 @@ fn parent_of(id: u32) -> Option<u32> {
     // The name in brackets may hold anything; the parent is the second field behind it.
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// Resident memory in bytes.
-pub(super) fn resident(id: u32) -> Result<u64> {
-    let path = format!("/proc/{id}/status");
-    let status = std::fs::read_to_string(Path::new(&path)).context(path)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes << 10)
 }
 
 /// Time on a CPU, user and system, of all its threads, those that ended too.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use super::process::{self, Process};
-use crate::load::Connection;
+use crate::load::{Connection, resident};
 
 /// The gateway checks it; nginx passes it on.
 pub(super) const KEY: &str = "bench-key-0123456789abcdef0123456789abcdef";
@@ -29,7 +29,7 @@ impl Proxy {
     }
 
     pub(super) fn resident(&self) -> Result<u64> {
-        self.ids.iter().map(|&id| process::resident(id)).sum()
+        self.ids.iter().map(|&id| resident(id)).sum()
     }
 }
 

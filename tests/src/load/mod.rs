@@ -1,6 +1,7 @@
 //! A load of keep-alive clients that compare every answer with the one expected.
 
 mod connection;
+mod memory;
 mod report;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 
 pub use connection::{Connection, Head};
+pub use memory::resident;
 pub use report::Report;
 
 /// What every client asks, over and over, and must be told.

@@ -88,16 +88,19 @@ async fn converse(stream: TcpStream, seen: Arc<Seen>) {
 }
 
 async fn respond(request: Request<Incoming>, seen: Arc<Seen>) -> Result<Response<Answer>, Infallible> {
-    let visit = seen.visit();
-    let (head, body) = request.into_parts();
-    let Ok(body) = body.collect().await else { return Ok(visit.ends(shapes::bad_request("the body broke off"))) };
-    let answer = match (&head.method, head.uri.path()) {
-        (&Method::POST, "/v1/chat/completions") => return Ok(chat(&body.to_bytes(), visit).await),
+    Ok(match (request.method(), request.uri().path()) {
+        (&Method::POST, "/v1/chat/completions") => asked(request.into_body(), seen.visit()).await,
         (&Method::GET, "/v1/models") => shapes::models(),
         (&Method::GET, "/health") => shapes::health(),
         _ => shapes::not_found(),
-    };
-    Ok(visit.ends(answer))
+    })
+}
+
+async fn asked(body: Incoming, visit: Visit) -> Response<Answer> {
+    match body.collect().await {
+        Ok(body) => chat(&body.to_bytes(), visit).await,
+        Err(_) => visit.ends(shapes::bad_request("the body broke off")),
+    }
 }
 
 async fn chat(body: &[u8], visit: Visit) -> Response<Answer> {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::answer::Answer;
 
-/// Requests by what became of them.
+/// Chat requests by what became of them; who looks at the list of models is not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Came in at all.
