@@ -209,15 +209,12 @@ impl<'a> Scan<'a> {
         let ends = quotes & !escaped;
         let inside = ends ^ ends.wrapping_sub(1); // up to the first of them
         // Nearly all of them are quotes, backslashes, line ends and tabs.
-        let mut unusual = escaped & inside & !(quotes | backslashes);
+        let unusual = escaped & inside & !(quotes | backslashes);
         if unusual != 0 {
-            unusual &= !equal(&lanes, b'n');
-        }
-        if unusual != 0 {
-            unusual &= !equal(&lanes, b't');
-        }
-        if unusual != 0 {
-            self.check_escapes(unusual)?;
+            let rare = unusual & !bits(&lanes, |lane| is(lane, b'n') | is(lane, b't'));
+            if rare != 0 {
+                self.check_escapes(rare)?;
+            }
         }
         if has_control(&lanes) {
             self.refuse_control(block, inside)?;
