@@ -53,6 +53,18 @@ impl Life {
         Err(loading())
     }
 
+    /// The same for those who have the patience to wait for a model that is being loaded.
+    pub(crate) async fn engine_within(&self, patience: Duration) -> Result<Arc<Engine>> {
+        match self.engine() {
+            Err(error) if error.kind() == Kind::Loading && !patience.is_zero() => {
+                let rests = self.settle(|state| !matches!(state, State::Loading(_) | State::Leaving));
+                let _ = tokio::time::timeout(patience, rests).await;
+                self.engine()
+            }
+            answer => answer,
+        }
+    }
+
     pub(crate) fn engine_if_ready(&self) -> Option<Arc<Engine>> {
         match &*self.state.borrow() {
             State::Ready(engine) => Some(engine.clone()),

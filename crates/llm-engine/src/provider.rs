@@ -25,6 +25,7 @@ fn build(table: &toml::Table) -> Result<Arc<dyn Provider>> {
 pub struct EngineProvider {
     life: Life,
     name: String,
+    slots: usize,
 }
 
 /// What a question has led to by the time its blocking part is done.
@@ -42,7 +43,8 @@ impl EngineProvider {
     pub fn new(config: Config) -> Result<EngineProvider> {
         config.check()?;
         let name = config.name()?;
-        Ok(EngineProvider { life: Life::new(config), name })
+        let slots = config.slots as usize;
+        Ok(EngineProvider { life: Life::new(config), name, slots })
     }
 
     /// How many answers are being made right now.
@@ -56,7 +58,7 @@ impl EngineProvider {
     }
 
     async fn answer(&self, call: &Call) -> Result<Reply> {
-        let engine = self.life.engine()?;
+        let engine = self.life.engine_within(call.context.patience).await?;
         if call.operation == Operation::Models {
             return Ok(Reply::of(Frame::Models(vec![self.info(&engine)])));
         }
@@ -83,6 +85,10 @@ impl Provider for EngineProvider {
     fn serves(&self) -> Operations {
         // Whether a file chats or embeds is known when it is loaded; until then it may be asked for both.
         Operations::ALL
+    }
+
+    fn width(&self) -> Option<usize> {
+        Some(self.slots)
     }
 
     fn life(&self) -> Option<&dyn llm_core::Life> {

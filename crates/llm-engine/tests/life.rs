@@ -3,7 +3,7 @@ mod common;
 
 use common::*;
 use futures_util::StreamExt;
-use llm_core::{Frame, Kind, LifeStatus, Operation, Request};
+use llm_core::{Call, Context, Delivery, Frame, Kind, LifeStatus, Operation, Provider, Request};
 use llm_engine::{Config, EngineProvider, KIND};
 use std::time::Duration;
 
@@ -13,11 +13,20 @@ const READY: LifeStatus = LifeStatus::Ready { max_model_len: 2048 };
 async fn building_loads_nothing_and_the_first_call_starts_the_loading() {
     let engine = EngineProvider::new(config()).unwrap();
     assert_eq!(life(&engine).status(), LifeStatus::Unloaded);
-    let error = ask(&engine, greedy("Hello")).await.unwrap_err();
+    let hurried = Context { patience: Duration::ZERO, ..Context::default() };
+    let hurried = Call::new(greedy("Hello"), Delivery::Whole).in_context(hurried);
+    let error = engine.call(&hurried).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Loading);
     assert!(error.get_retry_after().is_some());
     until("it is loaded", Duration::from_secs(30), || life(&engine).status() == READY).await;
-    assert!(ask(&engine, greedy("Hello")).await.is_ok());
+    assert!(engine.call(&hurried).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_program_with_patience_waits_for_the_loading() {
+    let engine = EngineProvider::new(config()).unwrap();
+    let (one, other) = tokio::join!(ask(&engine, greedy("Hello")), ask(&engine, greedy("Hello")));
+    assert!(one.is_ok() && other.is_ok());
 }
 
 #[tokio::test]

@@ -1,9 +1,18 @@
 //! A key of its own making, for a server that others can reach and nobody gave a key.
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use llm_core::gateway::env::Lookup;
 use llm_core::{Error, Result, secret::Secret};
+
+/// Where such a key is kept: in the user's data folder.
+pub fn file(lookup: Lookup<'_>) -> PathBuf {
+    let set = |name: &str| lookup(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || set("HOME").map(|home| home.join(".local/share"));
+    let data = || set("XDG_DATA_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("llm");
+    set("LLM_DATA_DIR").unwrap_or_else(data).join("api-key")
+}
 
 /// The key in this file, made and kept there if there is none; and whether it is new, so that it is printed once.
 ///

@@ -2,7 +2,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use llm_server::compose;
+use llm_core::gateway::dotenv::Environment;
+use llm_server::{compose, key};
 
 /// Calls are many small allocations on a few threads: with 64 connections it saves a tenth of the CPU.
 #[global_allocator]
@@ -32,15 +33,17 @@ fn run() -> llm_core::Result<()> {
         print!("{HELP}");
         return Ok(());
     };
+    let environment = Environment::of_process()?;
     let lookup = |name: &str| match (name, &arguments.listen) {
         ("LLM_LISTEN", Some(listen)) => Some(listen.clone()),
-        _ => std::env::var(name).ok(),
+        _ => environment.get(name),
     };
     let file = arguments.config.or_else(|| lookup("LLM_CONFIG").filter(|f| !f.is_empty())).map(PathBuf::from);
     let composed = compose::read(file.as_deref(), &lookup)?;
-    let (server, new_key) = composed.start(KINDS, &key_file())?;
+    let key_file = key::file(&lookup);
+    let (server, new_key) = composed.start(KINDS, &key_file)?;
     if let Some(key) = new_key {
-        eprintln!("the key that clients must send, told only now and kept in {}: {key}", key_file().display());
+        eprintln!("the key that clients must send, told only now and kept in {}: {key}", key_file.display());
     }
     eprintln!("listening on http://{}", server.address);
     llm_server::until_signal(server)
@@ -50,12 +53,6 @@ fn run() -> llm_core::Result<()> {
 const KINDS: &[llm_core::provider::Kind] = &[llm_engine::KIND];
 #[cfg(not(feature = "engine"))]
 const KINDS: &[llm_core::provider::Kind] = &[];
-
-fn key_file() -> PathBuf {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or(home).unwrap_or_else(std::env::temp_dir);
-    std::env::var_os("LLM_DATA_DIR").map_or(data.join("llm"), PathBuf::from).join("api-key")
-}
 
 struct Arguments {
     config: Option<String>,

@@ -1,9 +1,7 @@
 //! `llm serve`: the same models for other programs, as an OpenAI-compatible server in this process.
-use std::path::PathBuf;
-
 use clap::{ArgMatches, Args};
 use llm_core::gateway::dotenv::Environment;
-use llm_server::Server;
+use llm_server::{Server, key};
 
 use super::Command;
 use crate::ask::parsed;
@@ -45,7 +43,8 @@ fn run(matches: &ArgMatches) -> Run {
         .with_writer(std::io::stderr)
         .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
         .init();
-    let key_file = key_file(&Environment::of_process()?);
+    let environment = Environment::of_process()?;
+    let key_file = key::file(&|name| environment.get(name));
     let (server, new_key) = house.composed.start(&engine::kinds(), &key_file)?;
     if let Some(key) = new_key {
         talk::note(&format!("the key that clients must send, told only now and kept in {}:", key_file.display()));
@@ -60,11 +59,4 @@ fn greet(server: &Server) {
     if let Some(address) = server.metrics {
         talk::note(&format!("metrics on http://{address}/metrics"));
     }
-}
-
-fn key_file(environment: &Environment) -> PathBuf {
-    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = || set("HOME").map(|home| home.join(".local/share"));
-    let data = || set("XDG_DATA_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("llm");
-    set("LLM_DATA_DIR").unwrap_or_else(data).join("api-key")
 }
