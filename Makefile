@@ -14,13 +14,13 @@ help: ## this list
 run: ## install what is missing, build, fetch the models, serve, ask one question
 	@$(in_env) scripts/run
 
-test: ## decide whether it works: formats, licences, lints, unit, house, vLLM, docs
+test: ## decide whether it works: formats, licences, lints, unit, house, vLLM, docs, make run
 	@$(in_env) scripts/check
 
 test-long: ## the same at full counts (LLM_TEST_FACTOR, 10), and the benches
 	@LLM_TEST_FACTOR=$${LLM_TEST_FACTOR:-10} $(in_env) scripts/check --long
 
-test-%: ## one stage of it: tools format deny build clippy unit vllm house vllm-own docs
+test-%: ## one stage of it: tools format deny scripts build clippy unit vllm house vllm-own docs run
 	@$(in_env) scripts/check $*
 
 lint: ## format, licences, clippy
@@ -39,4 +39,4 @@ fmt: ## format all code
 	@cargo fmt --all
 
 clean-cache: ## remove all that was built, installed and fetched (several GB)
-	@cd "$(cache)" && echo "emptying $$PWD" && rm -rf target ccache tools vllm wheels *.lock *.log
+	@cd "$(cache)" && echo "emptying $$PWD" && rm -rf target ccache tools vllm wheels bench-engine *.lock *.log

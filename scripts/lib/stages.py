@@ -54,10 +54,10 @@ def docs():
     return [["env", "RUSTDOCFLAGS=-D warnings", "cargo", "doc", *CARGO, "--no-deps"], cargo_test("--doc")]
 
 
-def bench(program, *tools):
-    """What is measured is what is shipped: the release profile, and so a second compilation."""
-    built = pathlib.Path(os.environ["CARGO_TARGET_DIR"]) / "release" / program
-    return [["scripts/setup", *tools], ["cargo", "build", "--release", "--workspace", "--bins"], [built]]
+def bench():
+    """What is measured is what is shipped: the release profile."""
+    built = pathlib.Path(os.environ["CARGO_TARGET_DIR"]) / "release/bench"
+    return [["scripts/setup", "nginx"], ["cargo", "build", "--release", "-p", "llm-tests", "-p", "llm-server", "--bins"], [built]]
 
 
 STAGES = {stage.name: stage for stage in [
@@ -72,7 +72,8 @@ STAGES = {stage.name: stage for stage in [
     Stage("house", "the whole over real sockets", lambda: stories(lambda name: not shares_vllm(name) and not owns_vllm(name)), 20, needs=("build",)),
     Stage("vllm-own", "vLLMs that a test starts and kills", lambda: stories(owns_vllm), 20, needs=("build",)),
     Stage("docs", "cargo doc, doc tests", docs, 15, needs=("tools",)),
-    Stage("bench", "the server beside nginx", lambda: bench("bench", "nginx"), 60, needs=("tools",)),
+    Stage("run", "make run's own way to one answer", lambda: [["scripts/run", "--once"]], 10, needs=("build",)),
+    Stage("bench", "the server beside nginx", bench, 60, needs=("tools",)),
     Stage("bench-engine", "the engine beside llama.cpp's server", lambda: [["scripts/setup"], ["scripts/bench-engine"]], 60, needs=("tools",)),
 ]}
 LONG = list(STAGES)
