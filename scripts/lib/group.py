@@ -5,11 +5,18 @@ import contextlib, os, signal, subprocess, time
 class Group:
     def __init__(self, command, **more):
         more.setdefault("stdin", subprocess.DEVNULL)
-        self.process = subprocess.Popen([*map(str, command)], process_group=0, **more)
-        # Children outlive a parent that is killed. One more member of the group reads a pipe that we hold: when we are
-        # gone, even by kill -9, the kernel closes it, and that member ends the group.
+        # Children outlive a parent that is killed. The first member of the group reads a pipe that we hold: when we are
+        # gone, even by kill -9, the kernel closes it, and that member ends the group. It comes before the others, so that
+        # there is no moment in which they run without it.
         leash = ["sh", "-c", "trap '' TERM INT; read -r _; kill -KILL 0"]
-        self.leash = subprocess.Popen(leash, process_group=self.process.pid, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self.leash = subprocess.Popen(leash, process_group=0, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        try:
+            self.process = subprocess.Popen([*map(str, command)], process_group=self.leash.pid, **more)
+        except BaseException:
+            self.leash.kill()
+            self.leash.stdin.close()
+            self.leash.wait()
+            raise
 
     def status(self):
         return self.process.poll()
@@ -36,4 +43,4 @@ def send(groups, which):
     for group in groups:
         # The leash keeps the group's number ours until the end.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(group.process.pid, which)
+            os.killpg(group.leash.pid, which)

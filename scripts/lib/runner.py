@@ -84,22 +84,28 @@ def run(stage, pair, outcome, deadline):
 
 def follow(group, outcome, deadline):
     """Passes the output on line by line; a stage that hangs is ended at its deadline, with all that it started."""
-    late = threading.Event()
-    timer = threading.Timer(max(0, deadline - time.monotonic()), lambda: (late.set(), group.end()))
-    timer.daemon = True
-    timer.start()
+    reader = threading.Thread(target=read, args=[group.process.stdout, outcome], daemon=True)
+    reader.start()
+    late = False
     try:
-        with group.process.stdout as output:
-            for line in output:
-                print(line, end="", flush=True)
-                outcome.read(line)
-        status = group.process.wait()
+        group.process.wait(max(0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        late = True
+        group.end()
     finally:
-        timer.cancel()
         group.end(0)  # nothing that a stage started outlives it
-    if late.is_set():
+    # What has left the group may hold the pipe open for ever: then its words are not ours to wait for.
+    reader.join(10)
+    if late:
         return f"not done within {outcome.stage.limit_min} min"
-    return status and f"failed (status {status})"
+    return group.status() and f"failed (status {group.status()})"
+
+
+def read(output, outcome):
+    with output:
+        for line in output:
+            print(line, end="", flush=True)
+            outcome.read(line)
 
 
 class Pair:

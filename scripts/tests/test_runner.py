@@ -1,5 +1,5 @@
 """The runner counts right, hides no failure, and leaves nothing behind."""
-import contextlib, io, os, pathlib, subprocess, sys, time, unittest
+import contextlib, io, os, pathlib, signal, subprocess, sys, time, unittest
 
 LIB = pathlib.Path(__file__).resolve().parent.parent / "lib"
 sys.path.insert(0, str(LIB))
@@ -77,6 +77,14 @@ class Ending(unittest.TestCase):
         self.assertEqual(failed, 1)
         self.assertTrue(any("not done within" in line for line in out), out)
         self.assertTrue(wait_until_gone(child))
+
+    def test_one_that_left_the_group_holds_nobody_up(self):
+        began = time.monotonic()
+        failed, out = run(stage("setsid sleep 60 & echo away $!"))
+        away = next(int(line.split()[1]) for line in out if line.startswith("away"))
+        os.kill(away, signal.SIGKILL)
+        self.assertEqual(failed, 0)
+        self.assertLess(time.monotonic() - began, 50)
 
     def test_a_group_ends_when_its_owner_is_killed(self):
         code = "import sys; sys.path.insert(0, sys.argv[1]); from group import Group; Group(['sh', '-c', 'sleep 600 & echo $!; wait']).process.wait()"
