@@ -42,8 +42,11 @@ pub struct Config {
     pub pooling: Option<Pooling>,
     /// A Jinja chat template in place of the file's own.
     pub chat_template: Option<String>,
-    /// Temperature of requests that name none. Default: OpenAI's 1, and 0.2 for a default model, which is small and rambles.
+    /// Temperature of requests that name none. Default: OpenAI's 1, and 0 for a default model, which is small and rambles.
     pub temperature: Option<f32>,
+    /// Tokens of an answer to a request that names no limit. Default: what the context has left, and 1024 for a default
+    /// model, which may never come to an end by itself.
+    pub max_tokens: Option<u32>,
 }
 
 /// How the vectors of a text's tokens become one.
@@ -82,6 +85,7 @@ impl Default for Config {
             pooling: None,
             chat_template: None,
             temperature: None,
+            max_tokens: None,
         }
     }
 }
@@ -95,6 +99,7 @@ impl Config {
         bounded("waiting", self.waiting, 0, 65_536)?;
         bounded("context", self.context.unwrap_or(CONTEXT), 16, 1 << 22)?;
         bounded("threads", self.threads.unwrap_or(1), 1, 512)?;
+        bounded("max_tokens", self.max_tokens.unwrap_or(1), 1, 1 << 22)?;
         bounded("cache_mib", self.cache_mib.unwrap_or(1), 1, 1 << 22)
     }
 
@@ -126,7 +131,11 @@ impl Config {
     }
 
     pub(crate) fn default_temperature(&self) -> Option<f32> {
-        self.temperature.or(self.path.is_none().then_some(0.2))
+        self.temperature.or(self.path.is_none().then_some(0.0))
+    }
+
+    pub(crate) fn default_max_tokens(&self) -> Option<u32> {
+        self.max_tokens.or(self.path.is_none().then_some(1024))
     }
 
     /// What the context of this model is made with.

@@ -24,6 +24,7 @@ pub(crate) struct Engine {
     task: Task,
     places: Arc<Semaphore>,
     default_temperature: Option<f32>,
+    default_max_tokens: Option<u32>,
 }
 
 enum Task {
@@ -66,6 +67,7 @@ impl Engine {
                 task,
                 places,
                 default_temperature: config.default_temperature(),
+                default_max_tokens: config.default_max_tokens(),
             },
             work,
         ))
@@ -135,7 +137,7 @@ impl Engine {
         if self.embeds() {
             return Err(unable("generate", "it is an embedding model"));
         }
-        let limit = self.limit(prompt.tokens.len(), wish.sampling.max_tokens)?;
+        let limit = self.limit(prompt.tokens.len(), wish.sampling.max_tokens.or(self.default_max_tokens))?;
         let mut stops = wish.sampling.stop.clone();
         stops.extend(prompt.stops);
         Ok(Ask { limit, stops, sampler: self.sampler(wish)?, logprobs: wish.logprobs, prompt: prompt.tokens })
