@@ -5,7 +5,7 @@
 //! serde_json accepts, which a fuzz test holds it to; what is wrong never goes upstream.
 use std::ops::Range;
 
-use wide::u8x16;
+use fearless_simd::{Level, dispatch, prelude::*, u8x16, u8x64};
 
 use crate::error::{Error, Result};
 
@@ -21,19 +21,16 @@ pub(crate) struct Field {
 
 /// The top-level fields of an object, in order.
 pub(crate) fn object(bytes: &[u8]) -> Result<Vec<Field>> {
-    let mut scan = Scan::new(bytes);
-    scan.blank();
-    match scan.peek() {
-        Some(b'{') => scan.run(),
+    match bytes.iter().find(|b| !is_blank(**b)) {
+        Some(b'{') => elements(bytes),
         _ => Err(syntax("the body must be a JSON object", 0)),
     }
 }
 
-/// The elements of an array that was checked before.
+/// The fields of an object, or the elements of an array.
 pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<Field>> {
-    let mut scan = Scan::new(bytes);
-    scan.blank();
-    scan.run()
+    // One build of the pass for each width of vectors that a processor may have.
+    dispatch!(Level::new(), simd => Scan::new(simd, bytes).run())
 }
 
 #[cold]
@@ -41,45 +38,69 @@ fn syntax(what: &str, at: usize) -> Error {
     Error::invalid(format!("{what} (byte {at} of the body)")).code("invalid_json")
 }
 
-struct Scan<'a> {
+/// What every message repeats. The processor foresees that a key is one of these; where another ends it has to find out.
+const USUAL: [&[u8]; 2] = [b"role\":", b"content\":"];
+
+/// Where the pass is. All that touches it is inlined, and what is not gets values: so it lives in registers.
+struct Scan<'a, S: Simd> {
+    simd: S,
     bytes: &'a [u8],
     at: usize,
     depth: usize,
-    objects: u128, // bit `depth` says whether that level is an object
-    high: u8x16,   // its sign bits: whether any string had a byte beyond ASCII
-    key: Range<usize>,
-    fields: Vec<Field>,
+    objects: u128,  // bit `depth` says whether that level is an object
+    high: u8x16<S>, // its sign bits: whether any string had a byte beyond ASCII
 }
 
-impl<'a> Scan<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        let (high, fields) = (u8x16::default(), Vec::with_capacity(16));
-        Scan { bytes, at: 0, depth: 0, objects: 0, high, key: 0..0, fields }
+// What touches vectors is inlined into the build for them; see "manual inlining" of fearless_simd.
+impl<'a, S: Simd> Scan<'a, S> {
+    #[inline(always)]
+    fn new(simd: S, bytes: &'a [u8]) -> Self {
+        Scan { simd, bytes, at: 0, depth: 0, objects: 0, high: u8x16::splat(simd, 0) }
     }
 
+    #[inline(always)]
     fn run(mut self) -> Result<Vec<Field>> {
-        let mut from = 0;
+        let mut fields = Vec::with_capacity(16);
+        let (mut key, mut from) = (0..0, 0); // of the top-level field that is being read
+        self.blank();
         loop {
             if self.depth == 1 {
                 from = self.at;
             }
-            if self.value()? && self.ends(&mut from)? {
-                return self.finish();
+            let mut is_whole = self.value()?;
+            // An object that has begun goes on with a key, a list with a value; what is whole may close what it stands in.
+            while is_whole {
+                if self.depth == 1 {
+                    fields.push(Field { key: key.clone(), value: from..self.at });
+                }
+                self.blank();
+                if self.depth == 0 {
+                    return self.finish(fields);
+                }
+                is_whole = self.closes()?;
+            }
+            if self.is_object() {
+                let name = self.key()?;
+                if self.depth == 1 {
+                    key = name;
+                }
             }
         }
     }
 
     /// Reads what begins here; `false` if that is an object or an array with something inside, which is read next.
+    #[inline(always)]
     fn value(&mut self) -> Result<bool> {
         match self.peek() {
             Some(b'"') => self.string()?,
             Some(open @ (b'{' | b'[')) => return self.opens(open == b'{'),
-            Some(_) => self.scalar()?,
-            None => return Err(self.broken_off()),
+            Some(_) => self.at += scalar(self.bytes, self.at)?,
+            None => return Err(broken_off(self.bytes)),
         }
         Ok(true)
     }
 
+    #[inline(always)]
     fn opens(&mut self, object: bool) -> Result<bool> {
         if self.depth == MAX_DEPTH {
             return Err(syntax("the JSON is nested too deeply: 127 levels at most", self.at));
@@ -93,85 +114,71 @@ impl<'a> Scan<'a> {
             self.depth -= 1;
             return Ok(true);
         }
-        if object {
-            self.key()?;
-        }
         Ok(false)
     }
 
-    /// After a value: closes what ends with it and goes to the next one; `true` at the end of all.
-    fn ends(&mut self, from: &mut usize) -> Result<bool> {
-        loop {
-            if self.depth == 1 {
-                self.fields.push(Field { key: self.key.clone(), value: *from..self.at });
-            }
-            self.blank();
-            let object = self.objects >> self.depth & 1 == 1;
-            match self.peek() {
-                None if self.depth == 0 => return Ok(true),
-                None => return Err(self.broken_off()),
-                _ if self.depth == 0 => return Err(syntax("something stands behind the end of the JSON", self.at)),
-                Some(b',') => return self.comma(object),
-                Some(b'}') if object => {}
-                Some(b']') if !object => {}
-                Some(b'}' | b']') => return Err(syntax("a bracket closes what is not open", self.at)),
-                Some(_) => return Err(syntax("a comma or the closing bracket is missing", self.at)),
-            }
-            self.at += 1;
-            self.depth -= 1;
-        }
+    #[inline(always)]
+    fn is_object(&self) -> bool {
+        self.objects >> self.depth & 1 == 1
     }
 
-    fn comma(&mut self, object: bool) -> Result<bool> {
+    /// Behind a value: a comma, or a bracket that closes what it stands in (`true`).
+    #[inline(always)]
+    fn closes(&mut self) -> Result<bool> {
+        let object = self.is_object();
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                self.blank();
+                return Ok(false);
+            }
+            Some(b'}') if object => {}
+            Some(b']') if !object => {}
+            Some(b'}' | b']') => return Err(syntax("a bracket closes what is not open", self.at)),
+            Some(_) => return Err(syntax("a comma or the closing bracket is missing", self.at)),
+            None => return Err(broken_off(self.bytes)),
+        }
         self.at += 1;
-        self.blank();
-        if object {
-            self.key()?;
-        }
-        Ok(false)
+        self.depth -= 1;
+        Ok(true)
     }
 
-    /// A key with its colon.
-    fn key(&mut self) -> Result<()> {
+    /// A key with its colon; where it stands, without its quotes.
+    #[inline(always)]
+    fn key(&mut self) -> Result<Range<usize>> {
         self.expect(b'"', "a key must stand here, in double quotes")?;
         let from = self.at + 1;
-        self.string()?;
-        if self.depth == 1 {
-            self.key = from..self.at - 1;
+        if let Some(usual) = USUAL.iter().find(|usual| self.bytes[from..].starts_with(usual)) {
+            self.at = from + usual.len();
+            self.blank();
+            return Ok(from..from + usual.len() - 2);
         }
+        self.string()?;
+        let key = from..self.at - 1;
         self.blank();
         self.expect(b':', "a colon must stand behind a key")?;
         self.at += 1;
         self.blank();
-        Ok(())
+        Ok(key)
     }
 
+    #[inline(always)]
     fn expect(&self, byte: u8, else_wrong: &str) -> Result<()> {
         match self.peek() {
             Some(found) if found == byte => Ok(()),
             Some(_) => Err(syntax(else_wrong, self.at)),
-            None => Err(self.broken_off()),
+            None => Err(broken_off(self.bytes)),
         }
-    }
-
-    fn scalar(&mut self) -> Result<()> {
-        let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|b| b" \t\r\n,:{}[]\"".contains(b)).unwrap_or(rest.len());
-        let word = &rest[..length];
-        if !(matches!(word, b"true" | b"false" | b"null") || is_number(word)) {
-            return Err(syntax("this is no JSON value", self.at));
-        }
-        self.at += length;
-        Ok(())
     }
 
     /// Goes behind the string that begins here.
+    #[inline(always)]
     fn string(&mut self) -> Result<()> {
         self.at += 1;
         // Keys and names are short, and plain.
         if let Some(bytes) = self.bytes[self.at..].first_chunk::<16>() {
-            let lane = u8x16::new(*bytes);
-            let special = is(lane, b'"') | is(lane, b'\\') | control(lane);
+            let lane = u8x16::load_array_ref(self.simd, bytes);
+            let special = lane.simd_eq(b'"') | lane.simd_eq(b'\\') | lane.simd_lt(b' ');
             let length = special.to_bitmask().trailing_zeros() as usize;
             if bytes.get(length) == Some(&b'"') {
                 self.high |= lane;
@@ -179,128 +186,121 @@ impl<'a> Scan<'a> {
                 return Ok(());
             }
         }
-        self.long_string()
-    }
-
-    fn long_string(&mut self) -> Result<()> {
-        let mut escape = false;
-        while self.at < self.bytes.len() {
-            let rest = &self.bytes[self.at..];
-            let ends = match rest.first_chunk() {
-                Some(block) => self.block(block, &mut escape)?,
-                None => self.block(&std::array::from_fn(|i| rest.get(i).copied().unwrap_or(b' ')), &mut escape)?,
-            };
-            if ends != 0 {
-                self.at += ends.trailing_zeros() as usize + 1;
-                return Ok(());
-            }
-            self.at += 64;
-        }
-        Err(self.broken_off())
-    }
-
-    /// Checks 64 bytes of a string, up to its end; the quotes that may be this end, a bit each.
-    #[inline(always)]
-    fn block(&mut self, block: &[u8; 64], escape: &mut bool) -> Result<u64> {
-        let lanes = lanes(block);
-        self.high |= lanes[0] | lanes[1] | lanes[2] | lanes[3];
-        let (quotes, backslashes) = (equal(&lanes, b'"'), equal(&lanes, b'\\'));
-        let escaped = escaped(backslashes, escape);
-        let ends = quotes & !escaped;
-        let inside = ends ^ ends.wrapping_sub(1); // up to the first of them
-        // Nearly all of them are quotes, backslashes, line ends and tabs.
-        let unusual = escaped & inside & !(quotes | backslashes);
-        if unusual != 0 {
-            let rare = unusual & !bits(&lanes, |lane| is(lane, b'n') | is(lane, b't'));
-            if rare != 0 {
-                self.check_escapes(rare)?;
-            }
-        }
-        if has_control(&lanes) {
-            self.refuse_control(block, inside)?;
-        }
-        Ok(ends)
-    }
-
-    fn check_escapes(&self, mut escaped: u64) -> Result<()> {
-        while escaped != 0 {
-            let at = self.at + escaped.trailing_zeros() as usize;
-            escaped &= escaped - 1;
-            let is_right = match self.bytes.get(at) {
-                Some(b'r' | b'/' | b'b' | b'f') => true,
-                Some(b'u') => self.bytes.get(at + 1..at + 5).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)),
-                _ => false,
-            };
-            if !is_right {
-                return Err(syntax("no such escape in a JSON string", at));
-            }
-        }
+        let (simd, bytes, at) = (self.simd, self.bytes, self.at);
+        let (end, high) = simd.vectorize(
+            #[inline(always)]
+            || long_string(simd, bytes, at),
+        )?;
+        self.at = end;
+        self.high |= high;
         Ok(())
     }
 
-    #[cold]
-    fn refuse_control(&self, block: &[u8; 64], inside: u64) -> Result<()> {
-        match bits(&lanes(block), control) & inside {
-            0 => Ok(()),
-            wrong => {
-                let at = self.at + wrong.trailing_zeros() as usize;
-                Err(syntax("a control character inside a string must be escaped", at))
-            }
+    #[inline(always)]
+    fn finish(self, fields: Vec<Field>) -> Result<Vec<Field>> {
+        if self.at < self.bytes.len() {
+            return Err(syntax("something stands behind the end of the JSON", self.at));
         }
-    }
-
-    fn finish(self) -> Result<Vec<Field>> {
-        if self.high.to_bitmask() != 0 && simdutf8::basic::from_utf8(self.bytes).is_err() {
+        if self.high.simd_ge(0x80).any_true() && simdutf8::basic::from_utf8(self.bytes).is_err() {
             return Err(Error::invalid("the body is not valid UTF-8").code("invalid_json"));
         }
-        Ok(self.fields)
+        Ok(fields)
     }
 
-    fn broken_off(&self) -> Error {
-        syntax("the JSON ends in the middle", self.bytes.len())
-    }
-
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline(always)]
     fn blank(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+        while self.peek().is_some_and(is_blank) {
             self.at += 1;
         }
     }
 }
 
+/// The end of the string whose first byte stands at `at`, and the sign bits of what it has.
 #[inline(always)]
-fn lanes(block: &[u8; 64]) -> [u8x16; 4] {
-    std::array::from_fn(|i| u8x16::new(std::array::from_fn(|j| block[i * 16 + j])))
+fn long_string<S: Simd>(simd: S, bytes: &[u8], mut at: usize) -> Result<(usize, u8x16<S>)> {
+    let mut escape = false;
+    let mut high = u8x64::splat(simd, 0);
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let block = match rest.first_chunk() {
+            Some(block) => u8x64::load_array_ref(simd, block),
+            None => u8x64::from_fn(simd, |i| rest.get(i).copied().unwrap_or(b' ')),
+        };
+        high |= block;
+        let ends = string_block(bytes, at, block, &mut escape)?;
+        if ends != 0 {
+            let (low, upper) = high.split();
+            let (low, upper) = (low | upper).split();
+            return Ok((at + ends.trailing_zeros() as usize + 1, low | upper));
+        }
+        at += 64;
+    }
+    Err(broken_off(bytes))
 }
 
+/// Checks 64 bytes of a string, up to its end; the quotes that may be this end, a bit each.
 #[inline(always)]
-fn bits(lanes: &[u8x16; 4], test: impl Fn(u8x16) -> u8x16) -> u64 {
-    let bit = |i: usize| u64::from(test(lanes[i]).to_bitmask()) << (i * 16);
-    bit(0) | bit(1) | bit(2) | bit(3)
+fn string_block<S: Simd>(bytes: &[u8], at: usize, block: u8x64<S>, escape: &mut bool) -> Result<u64> {
+    let bits = |byte: u8| block.simd_eq(byte).to_bitmask();
+    let (quotes, backslashes) = (bits(b'"'), bits(b'\\'));
+    let escaped = escaped(backslashes, escape);
+    let ends = quotes & !escaped;
+    let inside = ends ^ ends.wrapping_sub(1); // up to the first of them
+    // Nearly all of them are quotes, backslashes, line ends and tabs.
+    let unusual = escaped & inside & !(quotes | backslashes);
+    if unusual != 0 {
+        let rare = unusual & !(bits(b'n') | bits(b't'));
+        if rare != 0 {
+            check_escapes(bytes, at, rare)?;
+        }
+    }
+    let control = block.simd_lt(b' ').to_bitmask() & inside;
+    if control != 0 {
+        let at = at + control.trailing_zeros() as usize;
+        return Err(syntax("a control character inside a string must be escaped", at));
+    }
+    Ok(ends)
 }
 
-#[inline(always)]
-fn equal(lanes: &[u8x16; 4], byte: u8) -> u64 {
-    bits(lanes, |lane| is(lane, byte))
+fn check_escapes(bytes: &[u8], at: usize, mut escaped: u64) -> Result<()> {
+    while escaped != 0 {
+        let at = at + escaped.trailing_zeros() as usize;
+        escaped &= escaped - 1;
+        let is_right = match bytes.get(at) {
+            Some(b'r' | b'/' | b'b' | b'f') => true,
+            Some(b'u') => bytes.get(at + 1..at + 5).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)),
+            _ => false,
+        };
+        if !is_right {
+            return Err(syntax("no such escape in a JSON string", at));
+        }
+    }
+    Ok(())
 }
 
-#[inline(always)]
-fn is(lane: u8x16, byte: u8) -> u8x16 {
-    lane.simd_eq(u8x16::splat(byte))
+/// The length of the number or word that stands at `at`.
+fn scalar(bytes: &[u8], at: usize) -> Result<usize> {
+    let rest = &bytes[at..];
+    let length = rest.iter().position(|b| b" \t\r\n,:{}[]\"".contains(b)).unwrap_or(rest.len());
+    let word = &rest[..length];
+    if !(matches!(word, b"true" | b"false" | b"null") || is_number(word)) {
+        return Err(syntax("this is no JSON value", at));
+    }
+    Ok(length)
 }
 
-/// In a string a raw control character is wrong.
-#[inline(always)]
-fn control(lane: u8x16) -> u8x16 {
-    lane.min(u8x16::splat(0x1f)).simd_eq(lane)
+#[cold]
+fn broken_off(bytes: &[u8]) -> Error {
+    syntax("the JSON ends in the middle", bytes.len())
 }
 
-#[inline(always)]
-fn has_control(lanes: &[u8x16; 4]) -> bool {
-    control(lanes[0].min(lanes[1]).min(lanes[2].min(lanes[3]))).to_bitmask() != 0
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
 /// The bytes that an odd run of backslashes stands before.
