@@ -12,6 +12,8 @@ pub mod policy;
 pub mod provider;
 pub mod route;
 pub mod secret;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use call::*;
 pub use error::{Error, Kind, Result};

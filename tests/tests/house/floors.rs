@@ -21,6 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["route"],
     &["gateway"],
     &["llm"],
+    &["testkit"],
 ];
 
 pub(crate) fn crates(manifests: &[(&str, &str)]) -> Vec<String> {

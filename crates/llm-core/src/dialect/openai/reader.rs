@@ -83,6 +83,7 @@ fn whole(json: &[u8], nouns: &mut Vec<Frame>) -> Result<()> {
 }
 
 fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
+    choice.finish_reason = choice.finish_reason.filter(|reason| !reason.is_empty());
     if choice.message.is_some() {
         choice.finish_reason.get_or_insert_with(|| "stop".into()); // a whole answer has ended, whether it says so or not
     }
