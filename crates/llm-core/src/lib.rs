@@ -18,7 +18,7 @@ pub mod testkit;
 pub use call::*;
 pub use error::{Error, Kind, Result};
 pub use gateway::{Config, DeploymentConfig, Gateway, ModelStatus};
-pub use llm::{ChatStream, Llm};
+pub use llm::{Batches, ChatStream, Llm, Tool, ToolRun};
 
 /// The models that the process's environment and `.env` file name. The built-in engine is a crate of its own: pass its kind to
 /// [`Llm::from_env`] if it shall be the default.

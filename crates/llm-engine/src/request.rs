@@ -71,7 +71,7 @@ pub(crate) fn messages(messages: &[Message]) -> Result<Value> {
 fn refuse_media(content: &Content) -> Result<()> {
     let Content::Parts(parts) = content else { return Ok(()) };
     for part in parts {
-        let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
+        let kind = part.kind();
         if kind != "text" {
             let why = format!("this model reads text only, not `{kind}`; send it to a model that can see");
             return Err(Error::new(Kind::Unsupported, why).param("messages"));
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn images_are_refused_before_the_template_sees_them() {
         let part = json!({"type": "image_url", "image_url": {"url": "data:,"}});
-        let content = Content::Parts(vec![part.as_object().unwrap().clone()]);
+        let content = Content::Parts(vec![llm_core::Part(part.as_object().unwrap().clone())]);
         let error = messages(&[Message { content, ..Message::user("") }]).unwrap_err();
         assert_eq!((error.kind(), error.get_param()), (Kind::Unsupported, Some("messages")));
     }

@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_speed_is_that_of_the_tokens_after_the_first() {
-        let usage = Usage { prompt_tokens: 7, completion_tokens: 21, cached_tokens: None };
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 21, ..Usage::default() };
         let reply = ChatReply { usage: Some(usage), ..ChatReply::default() };
         let line = line(&reply, Duration::from_secs(1), Duration::from_secs(3));
         assert_eq!(line, "21 tokens, 10.0 tokens/s; prompt 7 tokens; first token after 1.00 s, all after 3.00 s");

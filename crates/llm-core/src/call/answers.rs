@@ -1,68 +1,12 @@
-//! The answers as nouns: what comes up, piece by piece or whole.
-use bytes::Bytes;
+//! The answers as nouns: what programs hold when all of it is there.
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Operation;
-use crate::error::Error;
-
-/// One piece of a reply.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Frame {
-    /// A piece of a chat's or completion's answer.
-    Event(Event),
-    /// The vectors of an embedding.
-    Vectors(Embeddings),
-    /// A prompt's tokens.
-    Tokens(Tokens),
-    /// The text of tokens.
-    Text(String),
-    /// Models and what is known of them.
-    Models(Vec<ModelInfo>),
-    /// Bytes of the reply's dialect as the upstream sent them: one or more whole SSE events, or one whole JSON body.
-    Wire(Wire),
-}
-
-/// Bytes passed on, and what was seen while passing them on.
-#[derive(Debug, Clone, Default)]
-pub struct Wire {
-    /// Whole events, or a whole body.
-    pub bytes: Bytes,
-    /// What a glance showed.
-    pub glance: Glance,
-}
-
-/// What a look at forwarded bytes shows without understanding them all.
-#[derive(Debug, Clone, Default)]
-pub struct Glance {
-    /// The answer came to its end.
-    pub is_finished: bool,
-    /// The dialect's last word (`[DONE]`) was said.
-    pub is_done: bool,
-    /// What it cost.
-    pub usage: Option<Usage>,
-    /// It failed, inside a stream that had begun well.
-    pub failure: Option<Error>,
-}
-
-/// A piece of an answer.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The next words.
-    Text(String),
-    /// The next words of its thinking.
-    Reasoning(String),
-    /// A piece of a tool call, as OpenAI's `delta.tool_calls[]` has it.
-    ToolCall(Value),
-    /// Log probabilities of the piece before, as OpenAI's `logprobs` has them.
-    Logprobs(Value),
-    /// Why it ended; always there, exactly once.
-    Finish(FinishReason),
-    /// What it cost.
-    Usage(Usage),
-}
+use super::{Content, Event, Message, Operation, ToolCall, tools};
+use crate::error::{Error, Kind, Result};
 
 /// Why an answer ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -115,6 +59,20 @@ pub struct Usage {
     /// Of those read, tokens that were still known from before.
     #[serde(skip)]
     pub cached_tokens: Option<u32>,
+    /// Of those made, tokens that were thinking.
+    #[serde(skip)]
+    pub reasoning_tokens: Option<u32>,
+}
+
+impl Usage {
+    /// Adds what another answer cost.
+    pub fn add(&mut self, other: Usage) {
+        self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
+        self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
+        let sum = |a: Option<u32>, b: Option<u32>| a.map_or(b, |a| Some(a.saturating_add(b.unwrap_or(0))));
+        self.cached_tokens = sum(self.cached_tokens, other.cached_tokens);
+        self.reasoning_tokens = sum(self.reasoning_tokens, other.reasoning_tokens);
+    }
 }
 
 /// A whole answer.
@@ -122,18 +80,28 @@ pub struct Usage {
 /// Displays as its text, so that `println!("{}", llm.chat("..").await?)` says it.
 #[derive(Debug, Clone, Default)]
 pub struct ChatReply {
+    /// The server's name for it; empty if it gave none.
+    pub id: String,
+    /// Who answered, in the server's words; empty if it does not say.
+    pub model: String,
     /// What was said.
     pub text: String,
     /// What was thought, by models that show it.
     pub reasoning: String,
-    /// Tools to call, as OpenAI's `message.tool_calls` has them.
-    pub tool_calls: Vec<Value>,
+    /// Tools to call.
+    pub tool_calls: Vec<ToolCall>,
+    /// The log probability of each token, if they were asked for.
+    pub logprobs: Vec<Logprob>,
     /// Why it ended.
     pub finish_reason: Option<FinishReason>,
     /// What it cost, if the server tells.
     pub usage: Option<Usage>,
+    /// How long it took, as seen from here.
+    pub timings: Timings,
     /// What the caller should know: turns cut, fields lost in translation.
     pub warnings: Vec<String>,
+    /// Every other field of the reply and of its message, as it came: `system_fingerprint`, `refusal`, ..
+    pub extra: Map<String, Value>,
 }
 
 impl ChatReply {
@@ -142,11 +110,48 @@ impl ChatReply {
         match event {
             Event::Text(text) => self.text += &text,
             Event::Reasoning(text) => self.reasoning += &text,
-            Event::ToolCall(piece) => crate::call::tools::assemble(&mut self.tool_calls, piece),
-            Event::Logprobs(_) => {}
-            Event::Finish(reason) => self.finish_reason = Some(reason),
+            Event::ToolCall(piece) => tools::assemble(&mut self.tool_calls, piece),
+            Event::Logprobs(more) => self.logprobs.extend(logprobs(&more)),
+            Event::ReplyFields(fields) | Event::MessageFields(fields) => self.note(fields),
+            Event::Finish(reason) => {
+                tools::settle(&mut self.tool_calls);
+                self.finish_reason = Some(reason);
+            }
             Event::Usage(usage) => self.usage = Some(usage),
         }
+    }
+
+    fn note(&mut self, fields: Map<String, Value>) {
+        for (name, value) in fields {
+            match (name.as_str(), value) {
+                ("id", Value::String(id)) => self.id = id,
+                ("model", Value::String(model)) => self.model = model,
+                (_, value) => drop(self.extra.insert(name, value)),
+            }
+        }
+    }
+
+    /// The answer as a message, to go on with the conversation. What was thought stays out, as the models want it.
+    pub fn message(&self) -> Message {
+        let calls = self.tool_calls.clone();
+        let is_silent = self.text.is_empty() && !calls.is_empty();
+        let content = if is_silent { Content::default() } else { Content::Text(self.text.clone()) };
+        Message { content, tool_calls: calls, ..Message::assistant("") }
+    }
+
+    /// The answer as JSON of a Rust type; see [`ChatRequest::schema`](crate::ChatRequest::schema).
+    ///
+    /// # Errors
+    /// `Upstream` if it is none, or breaks off because `max_tokens` were not enough.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        let text = self.text.trim();
+        // Servers that do not enforce a schema fence what they write.
+        let fenced = text.strip_prefix("```json").or(text.strip_prefix("```")).and_then(|t| t.strip_suffix("```"));
+        serde_json::from_str(fenced.unwrap_or(text)).map_err(|e| {
+            let cut = self.finish_reason == Some(FinishReason::Length);
+            let why = if cut { "max_tokens cut the JSON off" } else { "the answer is not the JSON that was asked for" };
+            Error::new(Kind::Upstream, why).because(e)
+        })
     }
 }
 
@@ -154,6 +159,73 @@ impl std::fmt::Display for ChatReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// How likely a token was.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Logprob {
+    /// Its text.
+    #[serde(default)]
+    pub token: String,
+    /// The natural logarithm of its probability: 0 is certain.
+    #[serde(default)]
+    pub logprob: f32,
+    /// Its bytes; a character may take several tokens.
+    #[serde(default)]
+    pub bytes: Option<Vec<u8>>,
+    /// The likeliest tokens in its place.
+    #[serde(default)]
+    pub top_logprobs: Vec<Logprob>,
+}
+
+/// OpenAI has a shape for chats, `{content: [..]}`, and an older one of four lists for completions.
+fn logprobs(value: &Value) -> Vec<Logprob> {
+    if let Some(content) = value.get("content").and_then(Value::as_array) {
+        return content.iter().filter_map(|entry| serde_json::from_value(entry.clone()).ok()).collect();
+    }
+    let list = |name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let likely = |(token, n): (&Value, &Value)| Some((token.as_str()?.to_owned(), n.as_f64().unwrap_or(0.0) as f32));
+    let pairs = list("tokens").iter().zip(&list("token_logprobs")).filter_map(likely).collect::<Vec<_>>();
+    pairs.into_iter().map(|(token, logprob)| Logprob { token, logprob, ..Logprob::default() }).collect()
+}
+
+/// How long an answer took, as seen by the caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Until the answer had begun, retries and the wait in line included.
+    pub first: Duration,
+    /// Until its end.
+    pub total: Duration,
+}
+
+/// Documents in the order of how well they answer, best first.
+#[derive(Debug, Clone, Default)]
+pub struct Ranking {
+    /// The best first.
+    pub results: Vec<Ranked>,
+    /// What it cost, if the server tells.
+    pub usage: Option<Usage>,
+}
+
+/// A document's place in a ranking.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Ranked {
+    /// Which of the request's documents.
+    pub index: usize,
+    /// How well it answers; the scale is the model's own.
+    pub relevance_score: f32,
+    /// Every other field, as it came: `document`, ..
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// How alike texts are, in the order of the request's documents.
+#[derive(Debug, Clone, Default)]
+pub struct Scores {
+    /// One for each document; the scale is the model's own.
+    pub scores: Vec<f32>,
+    /// What it cost, if the server tells.
+    pub usage: Option<Usage>,
 }
 
 /// Vectors, one per input and in the same order.

@@ -1,7 +1,11 @@
 //! The heart of the house: a `Call` goes down, a `Reply` comes up, and whoever answers is a `Provider`.
 mod answers;
 mod body;
+mod chat;
 mod context;
+mod frame;
+mod image;
+mod message;
 mod nouns;
 mod operation;
 mod reply;
@@ -10,11 +14,16 @@ pub(crate) mod tools;
 
 pub use answers::*;
 pub use body::Wired;
+pub use chat::{ChatRequest, Sampling};
 pub use context::{Context, Progress, Shared};
+pub use frame::*;
+pub use image::Image;
+pub use message::{Content, Message, Part, Role};
 pub use nouns::*;
 pub use operation::{Delivery, Operation, Operations};
 pub(crate) use reply::truncated;
 pub use reply::{Bodies, End, Frames, Reply};
+pub use tools::{FunctionCall, ToolCall};
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -205,6 +214,8 @@ impl Request {
             Request::Chat(_) => Operation::Chat,
             Request::Complete(_) => Operation::Complete,
             Request::Embed(_) => Operation::Embed,
+            Request::Rerank(_) => Operation::Rerank,
+            Request::Score(_) => Operation::Score,
             Request::Tokenize(_) => Operation::Tokenize,
             Request::Detokenize(_) => Operation::Detokenize,
             Request::Models => Operation::Models,
@@ -217,6 +228,8 @@ impl Request {
             Request::Chat(r) => &r.model,
             Request::Complete(r) => &r.model,
             Request::Embed(r) => &r.model,
+            Request::Rerank(r) => &r.model,
+            Request::Score(r) => &r.model,
             Request::Tokenize(r) => &r.model,
             Request::Detokenize(r) => &r.model,
             Request::Models => "",
@@ -237,6 +250,8 @@ requests!(
     Chat(ChatRequest),
     Complete(CompleteRequest),
     Embed(EmbedRequest),
+    Rerank(RerankRequest),
+    Score(ScoreRequest),
     Tokenize(TokenizeRequest),
     Detokenize(DetokenizeRequest)
 );

@@ -12,6 +12,10 @@ pub enum Operation {
     Complete,
     /// Turn texts into vectors.
     Embed,
+    /// Order documents by how well they answer a query.
+    Rerank,
+    /// Tell how alike texts are.
+    Score,
     /// Count a prompt's tokens, chat template included. Takes no turn in a queue.
     Tokenize,
     /// Turn token ids back into text. Takes no turn in a queue.
@@ -22,8 +26,16 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 6] =
-        [Self::Chat, Self::Complete, Self::Embed, Self::Tokenize, Self::Detokenize, Self::Models];
+    pub const ALL: [Operation; 8] = [
+        Self::Chat,
+        Self::Complete,
+        Self::Embed,
+        Self::Rerank,
+        Self::Score,
+        Self::Tokenize,
+        Self::Detokenize,
+        Self::Models,
+    ];
 
     /// The word for it in configuration, logs and metrics.
     pub fn name(self) -> &'static str {
@@ -31,6 +43,8 @@ impl Operation {
             Self::Chat => "chat",
             Self::Complete => "complete",
             Self::Embed => "embed",
+            Self::Rerank => "rerank",
+            Self::Score => "score",
             Self::Tokenize => "tokenize",
             Self::Detokenize => "detokenize",
             Self::Models => "models",
@@ -39,7 +53,7 @@ impl Operation {
 
     /// Whether it makes a model work, so that it waits for its turn; counting never waits for itself.
     pub fn takes_turn(self) -> bool {
-        matches!(self, Self::Chat | Self::Complete | Self::Embed)
+        !matches!(self, Self::Tokenize | Self::Detokenize | Self::Models)
     }
 }
 
@@ -59,7 +73,7 @@ impl Operations {
     /// What a plain chat model does.
     pub const CHAT: Operations = Operations(1 << Operation::Chat as u8);
     /// Whatever is asked: a server that finds out by itself what it can do.
-    pub const ALL: Operations = Operations(0x3f);
+    pub const ALL: Operations = Operations(0xff);
 
     /// Whether this one is among them.
     pub fn contains(self, operation: Operation) -> bool {

@@ -8,6 +8,7 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, future, stream};
 
 use super::answers::*;
+use super::frame::*;
 use super::{Call, Delivery};
 use crate::dialect::{Dialect, Reader, Writer};
 use crate::error::{Error, Kind, Result};

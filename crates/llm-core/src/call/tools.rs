@@ -1,34 +1,127 @@
-//! Puts the fragments of streamed tool calls together.
-use serde_json::Value;
+//! Tool calls: what a model wants done, put together from the fragments in which it streams.
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
 
 /// No model calls more tools at once; a hostile index must not fill the memory.
-const MOST_CALLS: u64 = 128;
+const MOST_CALLS: usize = 128;
 
-/// Adds a fragment to the call that its index names: the id and the name are set once, the arguments grow. Some
-/// servers repeat the name in every fragment, so it is never appended to.
-pub(crate) fn assemble(calls: &mut Vec<Value>, mut fragment: Value) {
-    let index = fragment.get("index").and_then(Value::as_u64);
-    let Some(object) = fragment.as_object_mut() else { return };
-    object.remove("index");
-    let known = index.and_then(|index| usize::try_from(index).ok()).filter(|&index| index < calls.len());
-    match known {
-        Some(known) => extend(&mut calls[known], &fragment),
-        None if index.unwrap_or(0) < MOST_CALLS && (calls.len() as u64) < MOST_CALLS => calls.push(fragment),
+/// A tool that the model wants called.
+///
+/// ```
+/// use llm_core::ToolCall;
+/// let call: ToolCall = serde_json::from_str(r#"{"id":"c1","function":{"name":"add","arguments":"{\"a\":1,\"b\":2}"}}"#).unwrap();
+/// let numbers: std::collections::BTreeMap<String, i32> = call.arguments().unwrap();
+/// assert_eq!(numbers["b"], 2);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Names the call, so that its result finds it; empty if the server gave none.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub id: String,
+    /// `function`, unless a server has something new.
+    #[serde(rename = "type", default = "function", deserialize_with = "null_is_function")]
+    pub kind: String,
+    /// What to call, and with what.
+    #[serde(default)]
+    pub function: FunctionCall,
+    /// Every other field, as it came.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// A function's name and its arguments.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FunctionCall {
+    /// Which function.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub name: String,
+    /// A JSON object as text, as the model wrote it: it may be wrong.
+    #[serde(default, deserialize_with = "text_or_json")]
+    pub arguments: String,
+    /// Every other field, as it came.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl ToolCall {
+    /// The arguments understood.
+    ///
+    /// # Errors
+    /// `Upstream` if the model wrote something else, which models do.
+    pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
+        // No arguments at all is an empty object, for functions that take none.
+        let text = if self.function.arguments.trim().is_empty() { "{}" } else { &self.function.arguments };
+        let wrong = |e| {
+            let message = format!("the model called `{}` with arguments that do not fit", self.function.name);
+            Error::new(Kind::Upstream, message).because(e)
+        };
+        serde_json::from_str(text).map_err(wrong)
+    }
+
+    fn index(&self) -> Option<u64> {
+        self.extra.get("index").and_then(Value::as_u64)
+    }
+}
+
+fn function() -> String {
+    "function".into()
+}
+
+fn null_is_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn null_is_function<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(function))
+}
+
+/// Some servers send the object itself instead of its text.
+fn text_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        json => json.to_string(),
+    })
+}
+
+/// Adds a fragment to the call that its index or its id names: the id and the name are set once, the arguments grow.
+/// Some servers repeat the name in every fragment, so it is never appended to.
+pub(crate) fn assemble(calls: &mut Vec<ToolCall>, fragment: Value) {
+    let Ok(fragment) = serde_json::from_value::<ToolCall>(fragment) else { return };
+    match find(calls, &fragment) {
+        Some(known) => extend(&mut calls[known], fragment),
+        None if calls.len() < MOST_CALLS => calls.push(fragment),
         None => {}
     }
 }
 
-fn extend(call: &mut Value, fragment: &Value) {
-    if call["id"].is_null() && !fragment["id"].is_null() {
-        call["id"] = fragment["id"].clone();
+fn find(calls: &[ToolCall], fragment: &ToolCall) -> Option<usize> {
+    if let Some(index) = fragment.index() {
+        return calls.iter().position(|call| call.index() == Some(index));
     }
-    let (mine, more) = (&call["function"]["arguments"], &fragment["function"]["arguments"]);
-    if let Some(more) = more.as_str() {
-        call["function"]["arguments"] = (mine.as_str().unwrap_or("").to_owned() + more).into();
+    if !fragment.id.is_empty() {
+        return calls.iter().position(|call| call.id == fragment.id);
     }
-    if call["function"]["name"].is_null() && !fragment["function"]["name"].is_null() {
-        call["function"]["name"] = fragment["function"]["name"].clone();
+    // Neither: it goes on with the last one, unless it names a function anew.
+    calls.len().checked_sub(1).filter(|_| fragment.function.name.is_empty())
+}
+
+fn extend(call: &mut ToolCall, fragment: ToolCall) {
+    if call.id.is_empty() {
+        call.id = fragment.id;
     }
+    if call.function.name.is_empty() {
+        call.function.name = fragment.function.name;
+    }
+    call.function.arguments += &fragment.function.arguments;
+}
+
+/// All fragments are there: the index has done its work.
+pub(crate) fn settle(calls: &mut [ToolCall]) {
+    calls.iter_mut().for_each(|call| drop(call.extra.remove("index")));
 }
 
 #[cfg(test)]
@@ -36,20 +129,42 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn assembled(fragments: Vec<Value>) -> Vec<(String, String, String)> {
+        let mut calls = Vec::new();
+        fragments.into_iter().for_each(|f| assemble(&mut calls, f));
+        calls.into_iter().map(|c| (c.id, c.function.name, c.function.arguments)).collect()
+    }
+
+    fn call(id: &str, name: &str, arguments: &str) -> (String, String, String) {
+        (id.into(), name.into(), arguments.into())
+    }
+
     #[test]
     fn fragments_of_two_calls_find_their_own() {
-        let mut calls = Vec::new();
-        for piece in [
+        let calls = assembled(vec![
             json!({"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}),
             json!({"index":1,"id":"b","type":"function","function":{"name":"g","arguments":"{"}}),
             json!({"index":0,"function":{"name":"f","arguments":"{\"x\":1}"}}),
-            json!({"index":1,"function":{"arguments":"}"}}),
-            json!({"index":1e9 as u64,"function":{"arguments":"hostile"}}),
-        ] {
-            assemble(&mut calls, piece);
-        }
-        assert_eq!(calls.len(), 2);
-        assert_eq!(calls[0]["function"], json!({"name":"f","arguments":"{\"x\":1}"}));
-        assert_eq!(calls[1]["function"]["arguments"], "{}");
+            json!({"index":1,"id":null,"type":null,"function":{"name":null,"arguments":"}"}}),
+        ]);
+        assert_eq!(calls, [call("a", "f", "{\"x\":1}"), call("b", "g", "{}")]);
+    }
+
+    #[test]
+    fn whole_calls_without_an_index_stay_apart() {
+        let calls = assembled(vec![
+            json!({"id":"a","function":{"name":"f","arguments":{"x":1}}}),
+            json!({"id":"b","function":{"name":"f","arguments":"{}"}}),
+            json!({"function":{"name":"g","arguments":"{"}}),
+            json!({"function":{"arguments":"}"}}),
+        ]);
+        assert_eq!(calls, [call("a", "f", "{\"x\":1}"), call("b", "f", "{}"), call("", "g", "{}")]);
+    }
+
+    #[test]
+    fn hostile_indexes_fill_no_memory() {
+        let fragments =
+            (0..10_000).map(|i| json!({"index": i * 1_000_000_007_u64, "function": {"name": "f"}})).collect();
+        assert_eq!(assembled(fragments).len(), MOST_CALLS);
     }
 }

@@ -29,6 +29,20 @@ pub(super) fn router(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observe
     Router::new(models.into_values().collect(), config.default_model.clone())
 }
 
+/// A router to one provider that somebody built by hand, under every name, with the policies as they are by default.
+pub(super) fn only(provider: Arc<dyn Provider>, observer: &Arc<dyn Observer>, keep: &mut Keep) -> Result<Router> {
+    let deployment = Arc::new(Deployment::new(ANY.into(), None, provider.clone()));
+    let plain = |_: &str| Table::new();
+    let stack = policy::wrap_all(Level::Deployment, provider, ANY, plain, keep, observer)?;
+    let selection: Arc<dyn Provider> =
+        Arc::new(Selection::new(vec![Candidate { deployment: deployment.clone(), stack }])?);
+    let operations = selection.serves();
+    let stack = policy::wrap_all(Level::Model, selection, ANY, plain, keep, observer)?;
+    let (name, stack) = (ANY.into(), Arc::new(Fallback::new(stack)));
+    let model = Model { name, aliases: Vec::new(), operations, deployments: vec![deployment], stack };
+    Router::new(vec![Arc::new(model)], Some(ANY.into()))
+}
+
 struct Builder<'a> {
     config: &'a Config,
     name: &'a str,

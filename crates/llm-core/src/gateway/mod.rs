@@ -55,6 +55,17 @@ impl Gateway {
         Ok(Gateway { router: ArcSwap::from_pointee(router), kept: Mutex::new(keep.next()), kinds, observer })
     }
 
+    /// One provider that was built by hand, under every name, in the policies as they are by default.
+    ///
+    /// # Errors
+    /// `Config`, if it can be asked nothing.
+    pub fn of(provider: Arc<dyn Provider>) -> Result<Gateway> {
+        let (observer, mut keep): (Arc<dyn Observer>, _) = (Arc::new(()), Keep::default());
+        let router = ArcSwap::from_pointee(build::only(provider, &observer, &mut keep)?);
+        let kinds = crate::provider::PROVIDERS.to_vec();
+        Ok(Gateway { router, kept: Mutex::new(keep.next()), kinds, observer })
+    }
+
     /// Builds anew and swaps. Parts whose text did not change go on as they are, their queue, health and weights with
     /// them; what went out of use ends with its last reply. A configuration that is wrong changes nothing.
     ///

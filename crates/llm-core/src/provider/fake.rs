@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
+use serde_json::Value;
 use toml::Table;
 
 use super::{Kind, settings};
@@ -124,7 +125,10 @@ impl Fake {
             Request::Complete(r) => {
                 self.events(words(&says(r.prompt.clone())), words(&r.prompt).len(), r.sampling.max_tokens)
             }
-            Request::Embed(r) => vec![Frame::Vectors(self.vectors(&r.input))],
+            Request::Embed(r) if r.messages.is_empty() => vec![Frame::Vectors(self.vectors(&r.input))],
+            Request::Embed(r) => vec![Frame::Vectors(self.vectors(&[shown(&r.messages)]))],
+            Request::Rerank(r) => vec![Frame::Ranking(self.ranking(r))],
+            Request::Score(r) => vec![Frame::Scores(self.scores(&r.queries, &r.documents))],
             Request::Tokenize(r) => vec![Frame::Tokens(self.tokens(&r.prompt))],
             Request::Detokenize(r) => vec![Frame::Text(r.tokens.iter().map(|t| format!("{t} ")).collect())],
             Request::Models => vec![Frame::Models(vec![self.info()])],
@@ -135,7 +139,7 @@ impl Fake {
         let most = most.map_or(usize::MAX, |n| n as usize);
         let reason = if words.len() > most { FinishReason::Length } else { FinishReason::Stop };
         let words: Vec<_> = words.into_iter().take(most).collect();
-        let usage = Usage { prompt_tokens: prompt as u32, completion_tokens: words.len() as u32, cached_tokens: None };
+        let usage = Usage { prompt_tokens: prompt as u32, completion_tokens: words.len() as u32, ..Usage::default() };
         let said = words.into_iter().map(Event::Text);
         said.chain([Event::Finish(reason), Event::Usage(usage)]).map(Frame::Event).collect()
     }
@@ -153,6 +157,24 @@ impl Fake {
         let words = input.iter().map(|t| t.split_whitespace().count()).sum::<usize>() as u32;
         let usage = Some(Usage { prompt_tokens: words, ..Usage::default() });
         Embeddings { vectors: input.iter().map(vector).collect(), usage }
+    }
+
+    fn ranking(&self, request: &RerankRequest) -> Ranking {
+        let scores = self.scores(&[request.query.clone().into()], &request.documents);
+        let ranked = |(index, relevance_score)| Ranked { index, relevance_score, ..Ranked::default() };
+        let mut results: Vec<Ranked> = scores.scores.into_iter().enumerate().map(ranked).collect();
+        results.sort_by(|a, b| b.relevance_score.total_cmp(&a.relevance_score));
+        results.truncate(request.top_n.map_or(usize::MAX, |n| n as usize));
+        Ranking { results, usage: scores.usage }
+    }
+
+    /// How many words they share: the cosine of their vectors.
+    fn scores(&self, queries: &[Value], documents: &[Value]) -> Scores {
+        let texts = |list: &[Value]| list.iter().map(|v| v.as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>();
+        let (queries, documents) = (self.vectors(&texts(queries)), self.vectors(&texts(documents)));
+        let pairs = documents.vectors.iter().zip(queries.vectors.iter().cycle());
+        let scores = pairs.map(|(d, q)| d.iter().zip(q).map(|(a, b)| a * b).sum()).collect();
+        Scores { scores, usage: documents.usage }
     }
 
     fn tokens(&self, prompt: &Prompt) -> Tokens {
@@ -191,6 +213,12 @@ impl Provider for Fake {
     fn serves(&self) -> Operations {
         Operations::ALL
     }
+}
+
+/// What the messages show: their words, and the addresses of their images.
+fn shown(messages: &[Message]) -> String {
+    let parts = messages.iter().flat_map(|m| m.content.parts());
+    parts.map(|part| part.as_text().or(part.image_url()).unwrap_or_default().to_owned() + " ").collect()
 }
 
 async fn wait(ms: u64) {

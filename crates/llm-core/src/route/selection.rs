@@ -32,7 +32,8 @@ impl Deployment {
     /// What the host calls the model that this call means; one that names none gets the first on the host's list that may
     /// be asked this.
     async fn name_for(&self, call: &Call) -> Result<Option<Arc<str>>> {
-        if self.model.is_some() || !call.model.is_empty() || call.operation == Operation::Models {
+        let is_named = self.model.is_some() || !call.model.is_empty() || call.operation == Operation::Models;
+        if is_named || !self.lists_models() {
             return Ok(self.model.clone());
         }
         if self.health.models().is_empty() {
@@ -48,12 +49,19 @@ impl Deployment {
     /// # Errors
     /// Why it cannot say.
     pub async fn probe(&self) -> Result<()> {
+        if !self.lists_models() {
+            return Ok(()); // its replies tell how it is
+        }
         let call = Call::new(Request::Models, Delivery::Whole);
         let listed = async { self.provider.call(&call).await?.models().await };
         let late = |_| Err(Error::new(Kind::Timeout, "it did not list its models in 5 s"));
         let listed = tokio::time::timeout(LONGEST_PROBE, listed).await.unwrap_or_else(late);
         let learned = listed.map(|models| self.health.learned(models));
         learned.inspect_err(|error| self.health.failed(error))
+    }
+
+    fn lists_models(&self) -> bool {
+        self.provider.serves().contains(Operation::Models)
     }
 
     /// How many replies of it are running.

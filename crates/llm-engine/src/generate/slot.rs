@@ -147,6 +147,7 @@ impl Making {
             prompt_tokens: self.prompt as u32,
             completion_tokens: self.made as u32,
             cached_tokens: Some(self.reused as u32),
+            ..Usage::default()
         }
     }
 }

@@ -25,6 +25,11 @@ impl Fields {
         }
     }
 
+    /// Whether it is there, and not null.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// A field that must be there.
     pub(super) fn need<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<T> {
         self.take(name)?.ok_or_else(|| Error::invalid(format!("`{name}` is missing")).param(name))

@@ -78,21 +78,26 @@ pub(super) fn is_usage_only(event: &[u8]) -> bool {
 pub(super) struct WireUsage {
     prompt_tokens: Option<u32>,
     completion_tokens: Option<u32>,
+    total_tokens: Option<u32>,
     prompt_tokens_details: Option<Details>,
+    completion_tokens_details: Option<Details>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Details {
     cached_tokens: Option<u32>,
+    reasoning_tokens: Option<u32>,
 }
 
 impl From<WireUsage> for Usage {
     fn from(wire: WireUsage) -> Usage {
         Usage {
-            prompt_tokens: wire.prompt_tokens.unwrap_or(0),
+            // Rerankers tell the total alone.
+            prompt_tokens: wire.prompt_tokens.or(wire.total_tokens).unwrap_or(0),
             completion_tokens: wire.completion_tokens.unwrap_or(0),
             cached_tokens: wire.prompt_tokens_details.and_then(|d| d.cached_tokens),
+            reasoning_tokens: wire.completion_tokens_details.and_then(|d| d.reasoning_tokens),
         }
     }
 }
@@ -113,7 +118,8 @@ mod tests {
         let end = glance(b"data: {\"choices\":[{\"delta\":{},\"finish_reason\": \"stop\"}]}\n\n");
         assert!(end.is_finished && !end.is_done);
         let cost = br#"data: {"choices":[],"usage":{"prompt_tokens":18,"completion_tokens":8,"prompt_tokens_details":{"cached_tokens":4}}}"#;
-        let expected = Usage { prompt_tokens: 18, completion_tokens: 8, cached_tokens: Some(4) };
+        let expected =
+            Usage { prompt_tokens: 18, completion_tokens: 8, cached_tokens: Some(4), reasoning_tokens: None };
         assert_eq!(glance(cost).usage, Some(expected));
         assert!(is_usage_only(cost));
         assert!(glance(b"data: [DONE]\n\n").is_done);

@@ -1,5 +1,5 @@
-//! OpenAI's dialect, which nearly every host and client speaks: chat completions, completions, embeddings, models,
-//! and vLLM's tokenize and detokenize beside it.
+//! OpenAI's dialect, which nearly every host and client speaks: chat completions, completions, embeddings, models, and
+//! beside it what vLLM adds: rerank (Jina's and Cohere's shape), score, tokenize and detokenize.
 mod base64;
 mod errors;
 mod fields;
@@ -31,6 +31,11 @@ impl Dialect for OpenAi {
             (Operation::Chat, "/v1/chat/completions"),
             (Operation::Complete, "/v1/completions"),
             (Operation::Embed, "/v1/embeddings"),
+            (Operation::Rerank, "/v1/rerank"),
+            (Operation::Rerank, "/rerank"),
+            (Operation::Rerank, "/v2/rerank"),
+            (Operation::Score, "/v1/score"),
+            (Operation::Score, "/score"),
             (Operation::Models, "/v1/models"),
             (Operation::Tokenize, "/tokenize"),
             (Operation::Detokenize, "/detokenize"),
@@ -65,7 +70,7 @@ impl Dialect for OpenAi {
     }
 
     fn reader(&self) -> Box<dyn Reader> {
-        Box::new(reader::OpenAiReader)
+        Box::new(reader::OpenAiReader::default())
     }
 
     fn writer(&self, call: &Call) -> Box<dyn Writer> {

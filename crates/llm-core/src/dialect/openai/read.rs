@@ -16,6 +16,8 @@ pub(super) fn request(operation: Operation, body: &[u8]) -> Result<Request> {
         Operation::Chat => Request::Chat(chat(model, fields)?),
         Operation::Complete => Request::Complete(complete(model, fields)?),
         Operation::Embed => Request::Embed(embed(model, fields)?),
+        Operation::Rerank => Request::Rerank(rerank(model, fields)?),
+        Operation::Score => Request::Score(score(model, fields)?),
         Operation::Tokenize => Request::Tokenize(tokenize(model, fields)?),
         Operation::Detokenize => Request::Detokenize(DetokenizeRequest { model, tokens: fields.need("tokens")? }),
         Operation::Models => Request::Models,
@@ -53,14 +55,8 @@ fn answer_fields(fields: Fields) -> serde_json::Map<String, Value> {
 }
 
 fn embed(model: String, mut fields: Fields) -> Result<EmbedRequest> {
-    let input = match fields.need::<OneOrMany<String>>("input") {
-        Ok(OneOrMany::One(text)) => vec![text],
-        Ok(OneOrMany::Many(texts)) => texts,
-        Err(_) => return Err(Error::invalid("`input` must be a text or a list of texts").param("input")),
-    };
-    if input.is_empty() {
-        return Err(Error::invalid("`input` must have at least one text").param("input"));
-    }
+    let messages: Vec<Message> = fields.take("messages")?.unwrap_or_default();
+    let input = if messages.is_empty() { texts(&mut fields)? } else { Vec::new() };
     let base64 = match fields.take::<String>("encoding_format")?.as_deref() {
         None | Some("float") => false,
         Some("base64") => true,
@@ -70,7 +66,44 @@ fn embed(model: String, mut fields: Fields) -> Result<EmbedRequest> {
         }
     };
     let dimensions = fields.count("dimensions")?;
-    Ok(EmbedRequest { model, input, dimensions, base64, extra: fields.rest() })
+    Ok(EmbedRequest { model, input, messages, dimensions, base64, extra: fields.rest() })
+}
+
+fn texts(fields: &mut Fields) -> Result<Vec<String>> {
+    match fields.need::<OneOrMany<String>>("input") {
+        Ok(OneOrMany::Many(texts)) if texts.is_empty() => {
+            Err(Error::invalid("`input` must have at least one text").param("input"))
+        }
+        Ok(texts) => Ok(texts.list()),
+        Err(_) => Err(Error::invalid("`input` must be a text or a list of texts").param("input")),
+    }
+}
+
+fn rerank(model: String, mut fields: Fields) -> Result<RerankRequest> {
+    let (query, documents) = (fields.need("query")?, documents(&mut fields, "documents")?);
+    let top_n = fields.count("top_n")?.filter(|n| *n > 0); // vLLM's 0 is all
+    Ok(RerankRequest { model, query, documents, top_n, extra: fields.rest() })
+}
+
+/// vLLM has three pairs of names for the two sides.
+fn score(model: String, mut fields: Fields) -> Result<ScoreRequest> {
+    let pairs = [("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2")];
+    let given = |(left, right): &&(&str, &str)| fields.has(left) && fields.has(right);
+    let missing = || Error::invalid("give `queries` and `documents`, or `text_1` and `text_2`").param("queries");
+    let &(left, right) = pairs.iter().find(given).ok_or_else(missing)?;
+    let (queries, documents) = (documents(&mut fields, left)?, documents(&mut fields, right)?);
+    if queries.len() != 1 && queries.len() != documents.len() {
+        let message = format!("`{left}` must be one, or as many as `{right}`");
+        return Err(Error::invalid(message).param(left));
+    }
+    Ok(ScoreRequest { model, queries, documents, extra: fields.rest() })
+}
+
+fn documents(fields: &mut Fields, name: &'static str) -> Result<Vec<Value>> {
+    match fields.need::<OneOrMany<Value>>(name)?.list() {
+        list if list.is_empty() => Err(Error::invalid(format!("`{name}` must have at least one text")).param(name)),
+        list => Ok(list),
+    }
 }
 
 fn tokenize(model: String, mut fields: Fields) -> Result<TokenizeRequest> {
@@ -83,21 +116,27 @@ fn tokenize(model: String, mut fields: Fields) -> Result<TokenizeRequest> {
     Ok(TokenizeRequest { model, prompt, add_special_tokens, extra: fields.rest() })
 }
 
+/// A list is tried first: one of anything may be a list too.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany<T> {
-    One(T),
     Many(Vec<T>),
+    One(T),
+}
+
+impl<T> OneOrMany<T> {
+    fn list(self) -> Vec<T> {
+        match self {
+            OneOrMany::One(one) => vec![one],
+            OneOrMany::Many(many) => many,
+        }
+    }
 }
 
 /// The limits are OpenAI's, and vLLM's for the fields that OpenAI lacks.
 fn sampling(fields: &mut Fields) -> Result<Sampling> {
     let old = fields.count("max_tokens")?;
-    let stop = match fields.take::<OneOrMany<String>>("stop")? {
-        None => Vec::new(),
-        Some(OneOrMany::One(stop)) => vec![stop],
-        Some(OneOrMany::Many(stops)) => stops,
-    };
+    let stop = fields.take::<OneOrMany<String>>("stop")?.map(OneOrMany::list).unwrap_or_default();
     if stop.len() > 16 {
         return Err(Error::invalid("`stop` has more than 16 texts").param("stop"));
     }
@@ -129,4 +168,43 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>> {
             _ => Err(wrong()),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn score(body: Value) -> Result<ScoreRequest> {
+        match request(Operation::Score, body.to_string().as_bytes())? {
+            Request::Score(request) => Ok(request),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_two_sides_of_a_score_have_three_pairs_of_names() {
+        for (left, right) in
+            [("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2")]
+        {
+            let request = score(json!({left: "a", right: ["b", "c"]})).unwrap();
+            assert_eq!((request.queries.len(), request.documents.len()), (1, 2));
+        }
+        let error = score(json!({"queries": ["a", "b"], "documents": ["c", "d", "e"]})).unwrap_err();
+        assert_eq!(
+            (error.get_param(), error.message()),
+            (Some("queries"), "`queries` must be one, or as many as `documents`")
+        );
+        assert_eq!(score(json!({"queries": "a"})).unwrap_err().kind(), Kind::Invalid);
+    }
+
+    #[test]
+    fn an_image_is_embedded_from_messages() {
+        let body = json!({"model": "clip", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]});
+        let Request::Embed(embed) = request(Operation::Embed, body.to_string().as_bytes()).unwrap() else { panic!() };
+        assert_eq!(
+            (embed.expected(), embed.messages[0].content.parts().next().unwrap().image_url()),
+            (1, Some("data:,"))
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! An upstream's frames understood: chunks of a stream, or one whole body, in whichever of OpenAI's shapes.
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::glance::{self, WireUsage};
 use crate::call::*;
@@ -8,17 +8,19 @@ use crate::dialect::{Reader, sse};
 use crate::error::{Error, Kind, Result};
 
 #[derive(Default)]
-pub(super) struct OpenAiReader;
+pub(super) struct OpenAiReader {
+    told: Map<String, Value>, // a stream repeats its fields in every chunk
+}
 
 impl Reader for OpenAiReader {
     fn read(&mut self, frame: &[u8], nouns: &mut Vec<Frame>) -> Result<()> {
         if frame.trim_ascii_start().starts_with(b"{") {
-            return whole(frame, nouns);
+            return self.whole(frame, nouns);
         }
         for event in sse::events(frame) {
             let Some(data) = sse::data(event) else { continue };
             if !data.starts_with(b"[DONE]") {
-                whole(&data, nouns)?;
+                self.whole(&data, nouns)?;
             }
         }
         Ok(())
@@ -36,6 +38,9 @@ struct Body {
     count: Option<usize>,
     max_model_len: Option<u32>,
     tokens: Option<Vec<u32>>,
+    results: Option<Vec<Ranked>>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -47,6 +52,8 @@ struct Choice {
     text: Option<String>,
     logprobs: Option<Value>,
     finish_reason: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -56,30 +63,53 @@ struct Said {
     reasoning: Option<String>,
     reasoning_content: Option<String>,
     tool_calls: Option<Vec<Value>>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
-fn whole(json: &[u8], nouns: &mut Vec<Frame>) -> Result<()> {
-    if let Some(failure) = glance::glance(json).failure {
-        return Err(failure);
+impl OpenAiReader {
+    fn whole(&mut self, json: &[u8], nouns: &mut Vec<Frame>) -> Result<()> {
+        if let Some(failure) = glance::glance(json).failure {
+            return Err(failure);
+        }
+        let body: Body = serde_json::from_slice(json)
+            .map_err(|e| Error::new(Kind::Upstream, "the upstream sent broken JSON").because(e))?;
+        if let Some(choices) = body.choices {
+            nouns.extend(self.fields(body.rest));
+            // The typed API is one answer; further ones go only to clients of the same dialect, as bytes.
+            choices.into_iter().filter(|c| c.index.unwrap_or(0) == 0).for_each(|c| choice(c, nouns));
+            nouns.extend(body.usage.map(|usage| Frame::Event(Event::Usage(usage.into()))));
+            return Ok(());
+        }
+        nouns.push(single(body)?);
+        Ok(())
     }
-    let body: Body = serde_json::from_slice(json)
-        .map_err(|e| Error::new(Kind::Upstream, "the upstream sent broken JSON").because(e))?;
+
+    /// What was not told yet of the fields that we do not know.
+    fn fields(&mut self, mut rest: Map<String, Value>) -> Option<Frame> {
+        rest.retain(|name, value| {
+            !value.is_null() && !matches!(name.as_str(), "object" | "created") && self.told.get(name) != Some(value)
+        });
+        self.told.extend(rest.clone());
+        (!rest.is_empty()).then_some(Frame::Event(Event::ReplyFields(rest)))
+    }
+}
+
+/// Answers of one frame.
+fn single(body: Body) -> Result<Frame> {
     let usage = body.usage.map(Usage::from);
-    if let Some(choices) = body.choices {
-        // The typed API is one answer; further ones go only to clients of the same dialect, as bytes.
-        choices.into_iter().filter(|c| c.index.unwrap_or(0) == 0).for_each(|c| choice(c, nouns));
-        nouns.extend(usage.map(|u| Frame::Event(Event::Usage(u))));
-    } else if let Some(data) = body.data {
-        nouns.push(list(data, usage)?);
-    } else if let Some(text) = body.prompt {
-        nouns.push(Frame::Text(text));
-    } else if let Some(count) = body.count {
-        let tokens = body.tokens.unwrap_or_default();
-        nouns.push(Frame::Tokens(Tokens { count, max_model_len: body.max_model_len, tokens }));
-    } else {
-        return Err(Error::new(Kind::Upstream, "the upstream answered something that is no answer"));
+    if let Some(data) = body.data {
+        return list(data, usage);
     }
-    Ok(())
+    if let Some(results) = body.results {
+        return Ok(Frame::Ranking(Ranking { results, usage }));
+    }
+    if let Some(text) = body.prompt {
+        return Ok(Frame::Text(text));
+    }
+    let nonsense = || Error::new(Kind::Upstream, "the upstream answered something that is no answer");
+    let (count, tokens) = (body.count.ok_or_else(nonsense)?, body.tokens.unwrap_or_default());
+    Ok(Frame::Tokens(Tokens { count, max_model_len: body.max_model_len, tokens }))
 }
 
 fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
@@ -94,13 +124,16 @@ fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
         full(said.reasoning.or(said.reasoning_content)).map(Event::Reasoning).map(&mut say);
         full(said.content).map(Event::Text).map(&mut say);
         said.tool_calls.into_iter().flatten().map(Event::ToolCall).for_each(&mut say);
+        choice.rest.extend(said.rest.into_iter().filter(|(name, _)| name != "role"));
     }
     full(choice.text).map(Event::Text).map(&mut say);
     choice.logprobs.filter(|l| !l.is_null()).map(Event::Logprobs).map(&mut say);
+    choice.rest.retain(|_, value| !value.is_null());
+    Some(choice.rest).filter(|rest| !rest.is_empty()).map(Event::MessageFields).map(&mut say);
     full(choice.finish_reason).map(|r| Event::Finish(r.as_str().into())).map(&mut say);
 }
 
-/// A list is of embeddings or of models.
+/// A list is of embeddings, of scores or of models.
 fn list(data: Vec<Value>, usage: Option<Usage>) -> Result<Frame> {
     let broken = |e| Error::new(Kind::Upstream, "the upstream sent a list of something else").because(e);
     if data.first().is_some_and(|item| item.get("embedding").is_some()) {
@@ -110,8 +143,21 @@ fn list(data: Vec<Value>, usage: Option<Usage>) -> Result<Frame> {
         let vectors = rows.into_iter().map(|row| row.embedding.numbers()).collect::<Result<_>>()?;
         return Ok(Frame::Vectors(Embeddings { vectors, usage }));
     }
+    if data.first().is_some_and(|item| item.get("score").is_some()) {
+        let mut rows: Vec<Scored> =
+            data.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(broken)?;
+        rows.sort_by_key(|row| row.index);
+        return Ok(Frame::Scores(Scores { scores: rows.into_iter().map(|row| row.score).collect(), usage }));
+    }
     let models = data.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(broken)?;
     Ok(Frame::Models(models))
+}
+
+#[derive(Deserialize)]
+struct Scored {
+    #[serde(default)]
+    index: usize,
+    score: f32,
 }
 
 #[derive(Deserialize)]
@@ -135,5 +181,72 @@ impl Vector {
             Vector::Base64(text) => super::base64::decode(&text)
                 .ok_or_else(|| Error::new(Kind::Upstream, "the upstream sent a vector in broken base64")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(frames: &[&str]) -> Vec<Frame> {
+        let (mut reader, mut nouns) = (OpenAiReader::default(), Vec::new());
+        frames.iter().for_each(|frame| reader.read(frame.as_bytes(), &mut nouns).unwrap());
+        nouns
+    }
+
+    fn answer(frames: &[&str]) -> ChatReply {
+        let mut reply = ChatReply::default();
+        for frame in read(frames) {
+            let Frame::Event(event) = frame else { panic!("{frame:?}") };
+            reply.add(event);
+        }
+        reply
+    }
+
+    #[test]
+    fn a_stream_tells_its_unknown_fields_once() {
+        let chunk = |delta: &str| {
+            format!(
+                "data: {{\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"system_fingerprint\":\"f\",\"choices\":[{{\"index\":0,{delta}}}]}}\n\n"
+            )
+        };
+        let chunks = [
+            chunk("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}"),
+            chunk("\"delta\":{\"content\":\"a\"}"),
+            chunk("\"delta\":{},\"finish_reason\":\"stop\",\"stop_reason\":151645"),
+        ];
+        let nouns = read(&chunks.each_ref().map(String::as_str));
+        let told = nouns.iter().filter(|n| matches!(n, Frame::Event(Event::ReplyFields(_)))).count();
+        assert_eq!(told, 1);
+        let reply = answer(&chunks.each_ref().map(String::as_str));
+        assert_eq!((reply.id.as_str(), reply.model.as_str(), reply.text.as_str()), ("c1", "m", "a"));
+        assert_eq!(Value::Object(reply.extra), json!({"system_fingerprint": "f", "stop_reason": 151645}));
+    }
+
+    #[test]
+    fn log_probabilities_of_both_shapes_are_typed() {
+        let chat = answer(&[
+            r#"{"choices":[{"message":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":-0.5,"bytes":[97],
+            "top_logprobs":[{"token":"a","logprob":-0.5,"bytes":[97]},{"token":"b","logprob":-1.5,"bytes":null}]}]}}],"usage":{"completion_tokens_details":{"reasoning_tokens":3}}}"#,
+        ]);
+        assert_eq!((chat.logprobs[0].logprob, chat.logprobs[0].top_logprobs[1].token.as_str()), (-0.5, "b"));
+        assert_eq!(chat.usage.unwrap().reasoning_tokens, Some(3));
+        let text = answer(&[
+            r#"{"choices":[{"text":"a","finish_reason":"stop","logprobs":{"tokens":["a"],"token_logprobs":[-0.25],"top_logprobs":[null],"text_offset":[0]}}]}"#,
+        ]);
+        assert_eq!((text.logprobs[0].token.as_str(), text.logprobs[0].logprob), ("a", -0.25));
+    }
+
+    #[test]
+    fn rankings_and_scores_are_understood() {
+        let ranking = r#"{"id":"r","model":"m","usage":{"total_tokens":9},"results":[{"index":1,"document":{"text":"b"},"relevance_score":0.9},{"index":0,"relevance_score":0.1}]}"#;
+        let Some(Frame::Ranking(ranking)) = read(&[ranking]).pop() else { panic!("no ranking") };
+        assert_eq!((ranking.results[0].index, ranking.usage.unwrap().prompt_tokens), (1, 9));
+        assert_eq!(ranking.results[0].extra["document"]["text"], "b");
+        let scores =
+            r#"{"data":[{"index":1,"object":"score","score":0.25},{"index":0,"object":"score","score":0.75}]}"#;
+        let Some(Frame::Scores(scores)) = read(&[scores]).pop() else { panic!("no scores") };
+        assert_eq!(scores.scores, [0.75, 0.25]);
     }
 }

@@ -11,6 +11,8 @@ pub(super) fn body(call: &Call) -> Result<Bytes> {
         Request::Chat(r) => chat(r)?,
         Request::Complete(r) => complete(r)?,
         Request::Embed(r) => embed(r)?,
+        Request::Rerank(r) => rerank(r)?,
+        Request::Score(r) => score(r)?,
         Request::Tokenize(r) => tokenize(r)?,
         Request::Detokenize(r) => object([("tokens", json(&r.tokens)?)]),
         Request::Models => return Ok(Bytes::new()),
@@ -45,11 +47,32 @@ fn complete(r: &CompleteRequest) -> Result<Map<String, Value>> {
 
 fn embed(r: &EmbedRequest) -> Result<Map<String, Value>> {
     let mut body = r.extra.clone();
-    body.insert("input".into(), json(&r.input)?);
+    if r.messages.is_empty() {
+        body.insert("input".into(), json(&r.input)?);
+    } else {
+        body.insert("messages".into(), json(&r.messages)?);
+    }
     put(&mut body, "dimensions", &r.dimensions)?;
     if r.base64 {
         body.insert("encoding_format".into(), "base64".into());
     }
+    Ok(body)
+}
+
+fn rerank(r: &RerankRequest) -> Result<Map<String, Value>> {
+    let mut body = r.extra.clone();
+    body.insert("query".into(), r.query.clone().into());
+    body.insert("documents".into(), r.documents.clone().into());
+    put(&mut body, "top_n", &r.top_n)?;
+    Ok(body)
+}
+
+/// The oldest of vLLM's names for the two sides, which others took over.
+fn score(r: &ScoreRequest) -> Result<Map<String, Value>> {
+    let mut body = r.extra.clone();
+    let one = |list: &[Value]| if let [one] = list { one.clone() } else { list.to_vec().into() };
+    body.insert("text_1".into(), one(&r.queries));
+    body.insert("text_2".into(), r.documents.clone().into());
     Ok(body)
 }
 

@@ -15,7 +15,8 @@ pub(super) fn writer(call: &Call) -> Box<dyn Writer> {
     match (call.operation, call.delivery) {
         (Operation::Chat | Operation::Complete, Delivery::Stream) => Box::new(Chunks::new(head, asks_usage(call))),
         (Operation::Chat | Operation::Complete, Delivery::Whole) => {
-            Box::new(Whole { head, reply: ChatReply::default(), logprobs: None })
+            let (reply_fields, message_fields) = Default::default();
+            Box::new(Whole { head, reply: ChatReply::default(), logprobs: None, reply_fields, message_fields })
         }
         _ => Box::new(Single { head, base64: asks_base64(call), is_written: false }),
     }
@@ -77,6 +78,9 @@ fn usage(usage: Usage) -> Value {
     if let Some(cached) = usage.cached_tokens {
         body["prompt_tokens_details"] = json!({"cached_tokens": cached});
     }
+    if let Some(reasoning) = usage.reasoning_tokens {
+        body["completion_tokens_details"] = json!({"reasoning_tokens": reasoning});
+    }
     body
 }
 
@@ -95,11 +99,20 @@ struct Chunks {
     is_finished: bool,
     usage: Option<Usage>,
     logprobs: Value,
+    fields: Map<String, Value>, // of the reply, beyond those that we know
 }
 
 impl Chunks {
     fn new(head: Head, asks_usage: bool) -> Chunks {
-        Chunks { head, asks_usage, has_begun: false, is_finished: false, usage: None, logprobs: Value::Null }
+        Chunks {
+            head,
+            asks_usage,
+            has_begun: false,
+            is_finished: false,
+            usage: None,
+            logprobs: Value::Null,
+            fields: Map::new(),
+        }
     }
 
     fn chunk(&mut self, delta: Value, finish: Option<&FinishReason>, out: &mut BytesMut) {
@@ -115,6 +128,7 @@ impl Chunks {
 
     fn send(&self, choices: Value, usage: Option<Value>, out: &mut BytesMut) {
         let mut body = self.head.body(true, choices);
+        body.extend(self.fields.clone());
         if let Some(usage) = usage {
             body.insert("usage".into(), usage);
         }
@@ -136,6 +150,8 @@ impl Writer for Chunks {
             Event::Reasoning(text) => self.chunk(json!({"reasoning": text, "reasoning_content": text}), None, out),
             Event::ToolCall(call) => self.chunk(json!({"tool_calls": [call]}), None, out),
             Event::Logprobs(logprobs) => self.logprobs = logprobs,
+            Event::ReplyFields(fields) => self.fields.extend(ours_first(fields)),
+            Event::MessageFields(fields) => self.chunk(fields.into(), None, out),
             Event::Finish(reason) => {
                 self.is_finished = true;
                 self.chunk(json!({}), Some(&reason), out);
@@ -157,11 +173,19 @@ impl Writer for Chunks {
     }
 }
 
+/// The client knows the answer by the id and the model that we gave it.
+fn ours_first(mut fields: Map<String, Value>) -> Map<String, Value> {
+    fields.retain(|name, _| !matches!(name.as_str(), "id" | "model"));
+    fields
+}
+
 /// One body at the end.
 struct Whole {
     head: Head,
     reply: ChatReply,
     logprobs: Option<Value>,
+    reply_fields: Map<String, Value>,
+    message_fields: Map<String, Value>,
 }
 
 impl Whole {
@@ -171,15 +195,14 @@ impl Whole {
             choice["text"] = self.reply.text.clone().into();
             return choice;
         }
-        let only_tools = self.reply.text.is_empty() && !self.reply.tool_calls.is_empty();
-        let mut message =
-            json!({"role": "assistant", "content": (!only_tools).then_some(&self.reply.text), "refusal": null});
+        let mut message = json!(self.reply.message());
+        message["refusal"] = Value::Null;
         if !self.reply.reasoning.is_empty() {
             message["reasoning"] = self.reply.reasoning.clone().into();
             message["reasoning_content"] = self.reply.reasoning.clone().into();
         }
-        if !self.reply.tool_calls.is_empty() {
-            message["tool_calls"] = self.reply.tool_calls.clone().into();
+        for (name, value) in &self.message_fields {
+            message[name] = value.clone();
         }
         choice["message"] = message;
         choice
@@ -190,6 +213,8 @@ impl Writer for Whole {
     fn write(&mut self, frame: Frame, _: &mut BytesMut) -> Result<()> {
         match frame {
             Frame::Event(Event::Logprobs(more)) => join_logprobs(self.logprobs.get_or_insert(Value::Null), more),
+            Frame::Event(Event::ReplyFields(fields)) => self.reply_fields.extend(ours_first(fields)),
+            Frame::Event(Event::MessageFields(fields)) => self.message_fields.extend(fields),
             Frame::Event(event) => self.reply.add(event),
             other => return Err(stray(&other)),
         }
@@ -200,6 +225,7 @@ impl Writer for Whole {
         let reason = self.reply.finish_reason.clone().ok_or_else(truncated)?;
         let mut body = self.head.body(false, json!([self.choice(&reason)]));
         body.insert("usage".into(), usage(self.reply.usage.unwrap_or_default()));
+        body.append(&mut self.reply_fields);
         out.put_slice(Value::Object(body).to_string().as_bytes());
         Ok(())
     }
@@ -227,6 +253,8 @@ impl Writer for Single {
     fn write(&mut self, frame: Frame, out: &mut BytesMut) -> Result<()> {
         let body = match frame {
             Frame::Vectors(vectors) => self.vectors(vectors),
+            Frame::Ranking(ranking) => self.ranking(ranking),
+            Frame::Scores(scores) => self.scores(scores),
             Frame::Tokens(tokens) => json!(tokens),
             Frame::Text(text) => json!({"prompt": text}),
             Frame::Models(models) => json!({"object": "list", "data": models}),
@@ -243,6 +271,19 @@ impl Writer for Single {
 }
 
 impl Single {
+    fn ranking(&self, ranking: Ranking) -> Value {
+        let cost = ranking.usage.unwrap_or_default();
+        let usage = json!({"prompt_tokens": cost.prompt_tokens, "total_tokens": cost.prompt_tokens});
+        json!({"id": self.head.id, "model": self.head.model, "usage": usage, "results": ranking.results})
+    }
+
+    fn scores(&self, scores: Scores) -> Value {
+        let row = |(index, score)| json!({"index": index, "object": "score", "score": score});
+        let rows = scores.scores.into_iter().enumerate().map(row).collect::<Vec<_>>();
+        let usage = usage(scores.usage.unwrap_or_default());
+        json!({"id": self.head.id, "object": "list", "created": self.head.created, "model": self.head.model, "data": rows, "usage": usage})
+    }
+
     fn vectors(&self, embeddings: Embeddings) -> Value {
         let vector = |v: Vec<f32>| if self.base64 { json!(base64::encode(&v)) } else { json!(v) };
         let row = |(index, v)| json!({"object": "embedding", "index": index, "embedding": vector(v)});

@@ -1,7 +1,20 @@
 //! What programs hold: the typed verbs over whatever is configured.
-use std::sync::Arc;
+mod embed;
+#[cfg(feature = "schemars")]
+mod extract;
+mod rank;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tools;
+mod vision;
 
-use futures_util::StreamExt;
+pub use embed::Batches;
+pub use stream::ChatStream;
+pub use tools::{Tool, ToolRun};
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
@@ -42,6 +55,30 @@ impl Llm {
         Llm { gateway: Arc::new(gateway) }
     }
 
+    /// One provider, under every name, with queue, retry and timeouts around it as they are by default.
+    ///
+    /// ```
+    /// use llm_core::{BoxFuture, Call, Llm, Provider, Reply, Result};
+    /// struct Parrot;
+    /// impl Provider for Parrot {
+    ///     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    ///         Box::pin(async move { Ok(Reply::says(call.chat()?.last_text())) })
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let llm = Llm::of(Parrot)?;
+    /// assert_eq!(llm.chat("hello").await?.text, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Config`, if it can be asked nothing.
+    pub fn of(provider: impl Provider + 'static) -> Result<Llm> {
+        Ok(Llm::over(Gateway::of(Arc::new(provider))?))
+    }
+
     /// The models that the environment names, with further kinds of provider such as the engine's.
     ///
     /// # Errors
@@ -60,10 +97,7 @@ impl Llm {
     /// # Errors
     /// What kept it from answering, after retries and fallbacks.
     pub async fn chat(&self, request: impl Into<ChatRequest>) -> Result<ChatReply> {
-        let call = Call::new(request.into(), Delivery::Whole);
-        let mut answer = self.gateway.call(&call).await?.chat().await?;
-        answer.warnings = call.context.progress.borrow().warnings.clone();
-        Ok(answer)
+        self.answer(request.into()).await
     }
 
     /// Answers a conversation piece by piece. Dropping the stream stops the model.
@@ -71,9 +105,8 @@ impl Llm {
     /// # Errors
     /// What kept it from beginning.
     pub async fn stream(&self, request: impl Into<ChatRequest>) -> Result<ChatStream> {
-        let call = Call::new(request.into(), Delivery::Stream);
-        let events = self.gateway.call(&call).await?.events();
-        Ok(ChatStream { events, so_far: ChatReply::default(), context: call.context })
+        let (call, since) = (Call::new(request.into(), Delivery::Stream), Instant::now());
+        Ok(ChatStream::begin(self.gateway.call(&call).await?, call.context, since))
     }
 
     /// Goes on with a text, without a chat template.
@@ -81,22 +114,22 @@ impl Llm {
     /// # Errors
     /// What kept it from answering.
     pub async fn complete(&self, request: impl Into<CompleteRequest>) -> Result<ChatReply> {
-        self.gateway.call(&Call::new(request.into(), Delivery::Whole)).await?.chat().await
+        self.answer(request.into()).await
     }
 
-    /// Turns texts into vectors: one each, in order.
-    ///
-    /// # Errors
-    /// What kept it from answering; `Upstream` if the vectors are not as many as the texts.
-    pub async fn embed(&self, request: impl Into<EmbedRequest>) -> Result<Embeddings> {
-        let request = request.into();
-        let asked = request.input.len();
-        let reply = self.gateway.call(&Call::new(request, Delivery::Whole)).await?;
-        let vectors = reply.single(|f| if let Frame::Vectors(v) = f { Some(v) } else { None }).await?;
-        match vectors.vectors.len() {
-            got if got == asked => Ok(vectors),
-            got => Err(Error::new(Kind::Upstream, format!("{asked} texts were sent and {got} vectors came back"))),
-        }
+    async fn answer(&self, request: impl Into<Request>) -> Result<ChatReply> {
+        let (call, since) = (Call::new(request, Delivery::Whole), Instant::now());
+        let reply = self.gateway.call(&call).await?;
+        let first = since.elapsed();
+        let mut answer = reply.chat().await?;
+        answer.timings = Timings { first, total: since.elapsed() };
+        answer.warnings = call.context.progress.borrow().warnings.clone();
+        Ok(answer)
+    }
+
+    /// A question whose answer is one frame.
+    async fn one<T>(&self, request: impl Into<Request>, pick: impl FnOnce(Frame) -> Option<T>) -> Result<T> {
+        self.gateway.call(&Call::new(request, Delivery::Whole)).await?.single(pick).await
     }
 
     /// Counts a prompt's tokens as the default model would, chat template included.
@@ -119,8 +152,16 @@ impl Llm {
     /// # Errors
     /// As [`Llm::count_tokens`].
     pub async fn tokenize(&self, request: TokenizeRequest) -> Result<Tokens> {
-        let reply = self.gateway.call(&Call::new(request, Delivery::Whole)).await?;
-        reply.single(|f| if let Frame::Tokens(t) = f { Some(t) } else { None }).await
+        self.one(request, |f| if let Frame::Tokens(t) = f { Some(t) } else { None }).await
+    }
+
+    /// Turns token ids back into text, of the default model.
+    ///
+    /// # Errors
+    /// As [`Llm::count_tokens`].
+    pub async fn detokenize(&self, tokens: impl Into<Vec<u32>>) -> Result<String> {
+        let request = DetokenizeRequest { tokens: tokens.into(), ..DetokenizeRequest::default() };
+        self.one(request, |f| if let Frame::Text(text) = f { Some(text) } else { None }).await
     }
 
     /// Every model with its status as far as known; asks nobody.
@@ -141,48 +182,5 @@ impl Llm {
             (d.name.clone(), answer)
         });
         futures_util::future::join_all(ask).await
-    }
-}
-
-/// An answer as it is made.
-pub struct ChatStream {
-    events: Frames,
-    so_far: ChatReply,
-    context: Arc<Context>,
-}
-
-impl ChatStream {
-    /// The next event; `None` at the end.
-    ///
-    /// # Errors
-    /// What broke the answer off. Nothing follows.
-    pub async fn next(&mut self) -> Result<Option<Event>> {
-        while let Some(frame) = self.events.next().await.transpose()? {
-            if let Frame::Event(event) = frame {
-                self.so_far.add(event.clone());
-                return Ok(Some(event));
-            }
-        }
-        self.so_far.warnings = self.context.progress.borrow().warnings.clone();
-        if self.so_far.finish_reason.is_none() { Err(truncated()) } else { Ok(None) }
-    }
-
-    /// The next words; `None` at the end.
-    ///
-    /// # Errors
-    /// As [`ChatStream::next`].
-    pub async fn next_text(&mut self) -> Result<Option<String>> {
-        loop {
-            match self.next().await? {
-                Some(Event::Text(text)) => return Ok(Some(text)),
-                Some(_) => {}
-                None => return Ok(None),
-            }
-        }
-    }
-
-    /// All that has come so far, put together: the finish reason, the cost and the warnings at the end.
-    pub fn so_far(&self) -> &ChatReply {
-        &self.so_far
     }
 }

@@ -1,0 +1,116 @@
+//! Vectors of texts, in batches with their order kept, and of images.
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::Llm;
+use crate::call::*;
+use crate::error::{Error, Kind, Result};
+
+/// How a long list of texts is divided: one request for all would fill a server's memory and fail as a whole, one for
+/// each would cost a round trip a text.
+///
+/// ```
+/// let gentle = llm_core::Batches { size: 8, ..llm_core::Batches::default() };
+/// assert_eq!(gentle.at_once, 8);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batches {
+    /// Texts in one request; at least 1.
+    pub size: usize,
+    /// Requests under way at once; at least 1.
+    pub at_once: usize,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Batches { size: 32, at_once: 8 } // TEI's own limits are 32 and more; vLLM's batches are as large
+    }
+}
+
+impl Llm {
+    /// Turns texts into vectors: one each, in order. A long list goes in [`Batches`].
+    ///
+    /// ```
+    /// # async fn f(llm: llm_core::Llm) -> llm_core::Result<()> {
+    /// let answer = llm.embed(["cats", "dogs"]).await?;
+    /// assert_eq!(answer.vectors.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What kept it from answering, with the texts that failed (`input[32..64]`) if there were several batches; `Upstream`
+    /// if the vectors are not as many as the texts, or not all of one length.
+    pub async fn embed(&self, request: impl Into<EmbedRequest>) -> Result<Embeddings> {
+        self.embed_in(request, Batches::default()).await
+    }
+
+    /// The same with batches of another size. The first that fails cancels the others.
+    ///
+    /// # Errors
+    /// As [`Llm::embed`].
+    pub async fn embed_in(&self, request: impl Into<EmbedRequest>, batches: Batches) -> Result<Embeddings> {
+        let request = request.into();
+        let size = batches.size.max(1);
+        if request.input.len() <= size {
+            return self.embed_once(request).await;
+        }
+        let parts = request.input.chunks(size).enumerate().map(|(i, texts)| {
+            let part = EmbedRequest { input: texts.to_vec(), ..request.clone_without_input() };
+            let place = format!("input[{}..{}]", i * size, i * size + texts.len());
+            async move { self.embed_once(part).await.map_err(|e| e.at(place)) }
+        });
+        // Boxed, so that the future is one that can be sent whatever the texts' lifetime.
+        let parts: Vec<BoxFuture<'_, _>> = parts.map(|part| Box::pin(part) as BoxFuture<'_, _>).collect();
+        let answers: Vec<Embeddings> = stream::iter(parts).buffered(batches.at_once.max(1)).try_collect().await?;
+        joined(answers)
+    }
+
+    /// Turns an image into a vector. The model's vectors of texts lie in the same space, so that they can be compared.
+    ///
+    /// # Errors
+    /// What kept it from answering; `Invalid` from a model that reads texts only.
+    pub async fn embed_image(&self, image: Image) -> Result<Vec<f32>> {
+        let answer = self.embed_once(EmbedRequest::image(image)).await?;
+        answer.vectors.into_iter().next().ok_or_else(|| count(1, 0))
+    }
+
+    async fn embed_once(&self, request: EmbedRequest) -> Result<Embeddings> {
+        let asked = request.expected();
+        let answer = self.one(request, |f| if let Frame::Vectors(v) = f { Some(v) } else { None }).await?;
+        match answer.vectors.len() {
+            got if got == asked => joined(vec![answer]),
+            got => Err(count(asked, got)),
+        }
+    }
+}
+
+impl EmbedRequest {
+    fn clone_without_input(&self) -> EmbedRequest {
+        let EmbedRequest { model, dimensions, base64, extra, .. } = self;
+        let (model, extra) = (model.clone(), extra.clone());
+        EmbedRequest { model, extra, dimensions: *dimensions, base64: *base64, ..EmbedRequest::default() }
+    }
+}
+
+fn count(asked: usize, got: usize) -> Error {
+    Error::new(Kind::Upstream, format!("{asked} texts were sent and {got} vectors came back"))
+}
+
+fn joined(answers: Vec<Embeddings>) -> Result<Embeddings> {
+    let mut all = Embeddings::default();
+    for answer in answers {
+        all.vectors.extend(answer.vectors);
+        if let Some(cost) = answer.usage {
+            all.usage.get_or_insert_default().add(cost);
+        }
+    }
+    let mut lengths = all.vectors.iter().map(Vec::len);
+    let first = lengths.next().unwrap_or_default();
+    match lengths.find(|length| *length != first) {
+        None => Ok(all),
+        Some(other) => {
+            let message = format!("the vectors have {first} and {other} dimensions: two models answer to one name");
+            Err(Error::new(Kind::Upstream, message))
+        }
+    }
+}
