@@ -82,15 +82,15 @@ async fn a_server_that_is_just_being_started_is_asked_again() {
 
 #[tokio::test]
 async fn an_end_that_nobody_has_a_word_for_is_an_end() {
-    let server = ODD_FINISH.serve().await;
-    let llm = llm(&server);
+    let (whole, streamed) = (ODD_FINISH.serve().await, ODD_FINISH.serve().await);
     let other = |word: &str| Some(FinishReason::Other(word.into()));
     for reason in [other("abort"), other("repetition"), Some(FinishReason::Stop)] {
-        let reply = llm.chat("?").await.unwrap();
-        assert_eq!((reply.text.as_str(), reply.finish_reason), ("fine", reason));
+        let reply = llm(&whole).chat("?").await.unwrap();
+        assert_eq!((reply.text.as_str(), &reply.finish_reason), ("fine", &reason));
+        let (events, error, reply) = rest(llm(&streamed).stream("?").await.unwrap()).await;
+        assert!(error.is_none() && finishes(&events) == 1 && reply.text == "fine", "{reason:?}: {error:?} {events:?}");
+        assert_eq!(reply.finish_reason, reason);
     }
-    let (events, error, reply) = rest(llm.stream("?").await.unwrap()).await;
-    assert!(error.is_none() && finishes(&events) == 1 && reply.finish_reason == Some(FinishReason::Stop), "{events:?}");
 }
 
 #[tokio::test]

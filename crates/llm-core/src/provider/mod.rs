@@ -2,6 +2,7 @@
 pub mod fake;
 pub mod hosts;
 pub mod http;
+pub mod replay;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub const PROVIDERS: &[Kind] = &[
     hosts::OLLAMA,     // many laptops have it
     hosts::COMPATIBLE, // everyone else
     fake::FAKE,        // for tests and demonstrations
+    replay::REPLAY,    // what a real server once said, again
 ];
 
 /// A kind of provider: its name in the configuration, and how one is built from the settings beside the name.

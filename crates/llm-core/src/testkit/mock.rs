@@ -22,6 +22,8 @@ pub enum Step {
     Trickle(Vec<u8>),
     /// Answers the request that was read with this text, whole or streamed as it asks.
     Says(&'static str),
+    /// The same, ended for this reason.
+    SaysAndEnds(&'static str, &'static str),
     /// Waits.
     Pause(Duration),
     /// Ends with a reset instead of a close.
@@ -151,7 +153,8 @@ async fn follow(mut stream: TcpStream, steps: Vec<Step>, shared: Arc<Shared>) {
                 shared.closed.notify_one();
             }
             Step::Send(bytes) => _ = stream.write_all(&bytes).await,
-            Step::Says(text) => _ = stream.write_all(&shapes::said(text, &asked)).await,
+            Step::Says(text) => _ = stream.write_all(&shapes::said(text, "stop", &asked)).await,
+            Step::SaysAndEnds(text, why) => _ = stream.write_all(&shapes::said(text, why, &asked)).await,
             Step::Trickle(bytes) => trickle(&mut stream, &bytes).await,
         }
     }

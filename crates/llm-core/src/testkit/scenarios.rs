@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::mock::{Mock, Step};
-use super::shapes::{end, error, event, said, streamed, text, whole};
+use super::shapes::{end, error, event, said, streamed, text};
 use super::wire::{answer, chunk, events_in_chunks, events_until_close};
 
 /// What a server does, whatever it is asked over `/v1/chat/completions`.
@@ -141,12 +141,12 @@ pub const REFUSED_AT_FIRST: Scenario = Scenario {
     )
 };
 
-/// Ends its answers for reasons that OpenAI has no word for, and whole whatever was asked for.
+/// Ends its answers for reasons that OpenAI has no word for.
 pub const ODD_FINISH: Scenario = Scenario::new(
     "odd_finish",
     "ends its answers with \"abort\", then \"repetition\", then an empty reason, and so on with the last",
     "the answer \"fine\"; FinishReason::Other with the word, and Stop for none",
-    || ["abort", "repetition", ""].map(|finish| vec![Step::Read, Step::Send(finished(finish))]).into(),
+    || ["abort", "repetition", ""].map(|why| vec![Step::Read, Step::SaysAndEnds("fine", why)]).into(),
 );
 
 /// Thinks aloud, in vLLM's field and then in the one that others have.
@@ -239,7 +239,7 @@ pub const REFUSED_STREAM: Scenario = Scenario::new(
 /// Answers whole although a stream was asked for.
 pub const WHOLE_FOR_STREAM: Scenario =
     Scenario::new("whole_for_stream", "answers whole, whatever was asked for", "the answer \"fine\"", || {
-        refusing(&[said("fine", "")])
+        refusing(&[said("fine", "stop", "")])
     });
 
 const JSON: &str = "content-type: application/json\r\nconnection: close\r\n";
@@ -260,11 +260,6 @@ fn then_well(refusal: Vec<u8>) -> Vec<Vec<Step>> {
 
 fn half() -> Vec<u8> {
     [events_in_chunks(), &chunk(&text("half"))].concat().into_bytes()
-}
-
-/// A whole answer: for streams too, for what matters is the word.
-fn finished(finish: &str) -> Vec<u8> {
-    whole(&json!({"role": "assistant", "content": "fine"}), finish)
 }
 
 fn thinking(field: &str) -> Vec<u8> {

@@ -46,13 +46,13 @@ pub(super) fn streamed<'a>(events: impl IntoIterator<Item = &'a str>) -> Vec<u8>
     [events_in_chunks(), &chunks].concat().into_bytes()
 }
 
-/// This text as an answer to this request: whole, or a word an event.
-pub(super) fn said(words: &str, request: &str) -> Vec<u8> {
+/// This text as an answer to this request, ended for this reason: whole, or a word an event.
+pub(super) fn said(words: &str, finish: &str, request: &str) -> Vec<u8> {
     let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let asked: Value = serde_json::from_str(body).unwrap_or_default();
     if asked["stream"] != true {
-        return whole(&json!({"role": "assistant", "content": words}), "stop");
+        return whole(&json!({"role": "assistant", "content": words}), finish);
     }
-    let events: Vec<String> = words.split_inclusive(' ').map(text).chain([end("stop"), String::new()]).collect();
+    let events: Vec<String> = words.split_inclusive(' ').map(text).chain([end(finish), String::new()]).collect();
     streamed(events.iter().map(String::as_str))
 }

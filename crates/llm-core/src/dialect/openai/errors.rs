@@ -29,6 +29,9 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
     if error.kind() == Kind::NotFound && json["error"]["param"] == "model" {
         error = error.code("model_not_found");
     }
+    if [&json["error"]["code"], &json["error"]["type"]].iter().any(|word| *word == "insufficient_quota") {
+        error = error.code("insufficient_quota");
+    }
     if let Some(param) = json["error"]["param"].as_str() {
         error = error.param(param);
     }
@@ -62,7 +65,12 @@ fn kind(status: u16, json: &Value, message: &str) -> Kind {
     match status {
         400 | 413 | 422 if json["error"]["code"] == "context_length_exceeded" => Kind::ContextLength,
         400 | 413 | 422
-            if says(&["maximum context length", "maximum model length", "exceeds the available context"]) =>
+            if says(&[
+                "maximum context length",
+                "maximum model length",
+                "exceeds the available context",
+                "max_model_len=",
+            ]) =>
         {
             Kind::ContextLength
         }

@@ -10,6 +10,8 @@ use crate::error::{Error, Kind, Result};
 #[derive(Default)]
 pub(super) struct OpenAiReader {
     told: Map<String, Value>, // a stream repeats its fields in every chunk
+    has_begun: bool,
+    has_ended: bool,
 }
 
 impl Reader for OpenAiReader {
@@ -19,7 +21,9 @@ impl Reader for OpenAiReader {
         }
         for event in sse::events(frame) {
             let Some(data) = sse::data(event) else { continue };
-            if !data.starts_with(b"[DONE]") {
+            if data.starts_with(b"[DONE]") {
+                nouns.extend(self.forgotten_finish());
+            } else {
                 self.whole(&data, nouns)?;
             }
         }
@@ -77,12 +81,26 @@ impl OpenAiReader {
         if let Some(choices) = body.choices {
             nouns.extend(self.fields(body.rest));
             // The typed API is one answer; further ones go only to clients of the same dialect, as bytes.
-            choices.into_iter().filter(|c| c.index.unwrap_or(0) == 0).for_each(|c| choice(c, nouns));
+            choices.into_iter().filter(|c| c.index.unwrap_or(0) == 0).for_each(|c| self.choice(c, nouns));
             nouns.extend(body.usage.map(|usage| Frame::Event(Event::Usage(usage.into()))));
             return Ok(());
         }
         nouns.push(single(body)?);
         Ok(())
+    }
+
+    fn choice(&mut self, mut it: Choice, nouns: &mut Vec<Frame>) {
+        // Some servers say it again with the cost, and a reply ends once.
+        it.finish_reason = it.finish_reason.filter(|reason| !reason.is_empty() && !self.has_ended);
+        self.has_begun = true;
+        self.has_ended |= it.finish_reason.is_some();
+        choice(it, nouns);
+    }
+
+    /// The finish of a server that never said why it ended, and has nothing more to say.
+    fn forgotten_finish(&mut self) -> Option<Frame> {
+        let is_forgotten = self.has_begun && !std::mem::replace(&mut self.has_ended, true);
+        is_forgotten.then_some(Frame::Event(Event::Finish(FinishReason::Stop)))
     }
 
     /// What was not told yet of the fields that we do not know.
@@ -113,7 +131,6 @@ fn single(body: Body) -> Result<Frame> {
 }
 
 fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
-    choice.finish_reason = choice.finish_reason.filter(|reason| !reason.is_empty());
     if choice.message.is_some() {
         choice.finish_reason.get_or_insert_with(|| "stop".into()); // a whole answer has ended, whether it says so or not
     }

@@ -1,0 +1,169 @@
+//! Our own providers are put to the kit's checks, as anybody's can be: the fake, the hosts, the recordings and the engine.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use llm_core::provider::{PROVIDERS, fake, fake::Fake};
+use llm_core::testkit::{Served, Subject};
+use llm_core::{BoxFuture, Call, ChatRequest, EmbedRequest, Kind, Operation, Provider, Reply, Result};
+use llm_engine::{Config, EngineProvider};
+
+fn provider(name: &str, settings: &str) -> Arc<dyn Provider> {
+    let kind = PROVIDERS.iter().find(|kind| kind.name == name).expect("a provider of ours");
+    (kind.build)(&settings.parse().unwrap()).unwrap()
+}
+
+/// Says "It is Paris, I think." in a tenth of a second.
+fn slow() -> Arc<Fake> {
+    Arc::new(Fake::new(fake::Config { says: "It is Paris, I think.".into(), each_ms: 20, ..fake::Config::default() }))
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[tokio::test]
+async fn the_fake_conforms() {
+    let fake = slow();
+    Subject::new(&*fake)
+        .says("It is Paris, I think.")
+        .asked_for_long("?")
+        .running(|| fake.running())
+        .conforms()
+        .await
+        .unwrap();
+}
+
+/// Every kind that needs a base URL is a host; whether it conforms shows in front of a server that does.
+#[tokio::test]
+async fn every_host_conforms() {
+    let refusing = Served::start(Arc::new(Fake::says("never").after_failures(u32::MAX))).await;
+    for kind in PROVIDERS.iter().filter(|kind| !["fake", "replay"].contains(&kind.name)) {
+        let fake = slow();
+        let server = Served::start(fake.clone()).await;
+        let host = provider(kind.name, &format!("base_url = '{}'", server.url()));
+        Subject::new(&*host)
+            .model("m")
+            .says("It is Paris, I think.")
+            .asked_for_long("?")
+            .running(move || fake.running())
+            .conforms()
+            .await
+            .unwrap_or_else(|complaints| panic!("{}: {complaints}", kind.name));
+        let refused = provider(kind.name, &format!("base_url = '{}'", refusing.url()));
+        let question = ChatRequest::new("something that nobody else should ever read").model("m");
+        let subject = Subject::new(&*refused).only([]).refuses(question, Kind::Upstream);
+        subject.refuses(EmbedRequest::new(["a"]), Kind::Upstream).conforms().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn recordings_conform() {
+    for host in ["vllm", "llama-server"] {
+        let replay = provider("replay", &format!("recordings = '{}'", repository("recordings").join(host).display()));
+        Subject::new(&*replay)
+            .model("tiny")
+            .only([Operation::Chat, Operation::Models])
+            .says("The capital of France is Paris.")
+            .conforms()
+            .await
+            .unwrap_or_else(|complaints| panic!("{host}: {complaints}"));
+    }
+}
+
+#[tokio::test]
+async fn the_engine_conforms() {
+    let path = Some(repository("models/tiny-chat-f16.gguf"));
+    let engine =
+        EngineProvider::new(Config { path, context: Some(2048), threads: Some(2), ..Config::default() }).unwrap();
+    engine.life().unwrap().load().await.unwrap();
+    let long = ChatRequest::new("Tell me a long story.").temperature(0.0).max_tokens(1500).extra("ignore_eos", true);
+    let too_long = ChatRequest::new("The capital of France is Paris. ".repeat(400));
+    Subject::new(&engine)
+        .only([Operation::Chat, Operation::Tokenize])
+        .says("The capital of France is Paris.")
+        .asked_for_long(long)
+        .running(|| engine.running())
+        .refuses(too_long, Kind::ContextLength)
+        .conforms()
+        .await
+        .unwrap();
+}
+
+/// What providers get wrong, one promise each: the checks bite.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    OtherWords,
+    TwoFinishes,
+    NoFinish,
+    WordsAfterItsFinish,
+    CostOnlyWhole,
+    WrongKind,
+    TellsThePrompt,
+    GoesOn,
+}
+
+struct Bad(Wrong, Arc<Fake>);
+
+impl Provider for Bad {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+        Box::pin(self.answer(call))
+    }
+}
+
+impl Bad {
+    async fn answer(&self, call: &Call) -> Result<Reply> {
+        use llm_core::{Error, Event::*, FinishReason::Stop, Frame};
+        let question = call.chat()?.last_text();
+        let is_whole = call.delivery == llm_core::Delivery::Whole;
+        if question.starts_with("refuse") {
+            return Err(match self.0 {
+                Wrong::WrongKind => Error::new(Kind::Internal, "no"),
+                Wrong::TellsThePrompt => Error::invalid(format!("no: {question}")),
+                _ => Error::invalid("no"),
+            });
+        }
+        if matches!(self.0, Wrong::GoesOn) && question == "long" {
+            // The work is somebody else's, and nobody tells him.
+            let (fake, call) = (self.1.clone(), call.clone());
+            tokio::spawn(async move { drop(fake.call(&call).await.unwrap().chat().await) });
+            return self.1.call(&Call::new(ChatRequest::new("?"), llm_core::Delivery::Stream)).await;
+        }
+        let text = |words: &str| Text(words.into());
+        let events = match (self.0, is_whole) {
+            (Wrong::OtherWords, false) => vec![text("Rome"), Finish(Stop)],
+            (Wrong::TwoFinishes, false) => vec![text("Paris"), Finish(Stop), Finish(Stop)],
+            (Wrong::NoFinish, false) => vec![text("Paris")],
+            (Wrong::WordsAfterItsFinish, false) => vec![text("Par"), Finish(Stop), text("is")],
+            (Wrong::CostOnlyWhole, true) => {
+                vec![text("Paris"), Finish(Stop), Usage(llm_core::Usage { completion_tokens: 1, ..Default::default() })]
+            }
+            _ => vec![text("Paris"), Finish(Stop)],
+        };
+        let frames = events.into_iter().map(|event| Ok(Frame::Event(event)));
+        Reply::begun(Box::pin(futures_util::stream::iter(frames.collect::<Vec<_>>()))).await
+    }
+}
+
+#[tokio::test]
+async fn the_checks_bite() {
+    for (wrong, complaint) in [
+        (Wrong::OtherWords, "it streams \"Rome\", and says \"Paris\" whole"),
+        (Wrong::TwoFinishes, "it finishes 2 times"),
+        (Wrong::NoFinish, "it finishes 0 times"),
+        (Wrong::WordsAfterItsFinish, "it says something after its finish"),
+        (Wrong::CostOnlyWhole, "it tells what an answer cost, both ways or never"),
+        (Wrong::WrongKind, "instead of Invalid"),
+        (Wrong::TellsThePrompt, "the prompt stands in the error"),
+        (Wrong::GoesOn, "it went on for"),
+    ] {
+        let fake = slow();
+        let bad = Bad(wrong, fake.clone());
+        let subject = Subject::new(&bad).says("Paris").asked_for_long("long").running(move || fake.running());
+        let subject = subject
+            .stops_within(Duration::from_millis(4))
+            .refuses(ChatRequest::new("refuse this, whatever it may be"), Kind::Invalid);
+        let complaints = subject.conforms().await.unwrap_err().to_string();
+        assert!(complaints.contains(complaint), "{wrong:?}: {complaints}");
+    }
+}
