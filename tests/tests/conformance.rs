@@ -98,7 +98,7 @@ enum Wrong {
     NoFinish,
     WordsAfterItsFinish,
     CostOnlyWhole,
-    WrongKind,
+    OtherKind,
     TellsThePrompt,
     GoesOn,
 }
@@ -118,7 +118,7 @@ impl Bad {
         let is_whole = call.delivery == llm_core::Delivery::Whole;
         if question.starts_with("refuse") {
             return Err(match self.0 {
-                Wrong::WrongKind => Error::new(Kind::Internal, "no"),
+                Wrong::OtherKind => Error::new(Kind::Internal, "no"),
                 Wrong::TellsThePrompt => Error::invalid(format!("no: {question}")),
                 _ => Error::invalid("no"),
             });
@@ -153,7 +153,7 @@ async fn the_checks_bite() {
         (Wrong::NoFinish, "it finishes 0 times"),
         (Wrong::WordsAfterItsFinish, "it says something after its finish"),
         (Wrong::CostOnlyWhole, "it tells what an answer cost, both ways or never"),
-        (Wrong::WrongKind, "instead of Invalid"),
+        (Wrong::OtherKind, "instead of Invalid"),
         (Wrong::TellsThePrompt, "the prompt stands in the error"),
         (Wrong::GoesOn, "it went on for"),
     ] {
