@@ -1,5 +1,10 @@
 //! What the tests from outside share: a stand-in for vLLM and real ones, a load of clients, and the bench.
 
+/// The Rust in README.md is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub mod bench;
 pub mod house;
 pub mod http;

@@ -38,8 +38,9 @@ pub(super) fn only(provider: Arc<dyn Provider>, observer: &Arc<dyn Observer>, ke
         Arc::new(Selection::new(vec![Candidate { deployment: deployment.clone(), stack }])?);
     let operations = selection.serves();
     let stack = policy::wrap_all(Level::Model, selection, ANY, plain, keep, observer)?;
-    let (name, stack) = (ANY.into(), Arc::new(Fallback::new(stack)));
-    let model = Model { name, aliases: Vec::new(), operations, deployments: vec![deployment], stack };
+    let deployments = vec![deployment];
+    let (name, stack) = (ANY.into(), Arc::new(Fallback::new(stack, deployments.clone())));
+    let model = Model { name, aliases: Vec::new(), operations, deployments, stack };
     Router::new(vec![Arc::new(model)], Some(ANY.into()))
 }
 
@@ -55,13 +56,14 @@ impl Builder<'_> {
     fn model(&self, keep: &mut Keep) -> Result<Arc<Model>> {
         let candidates = self.part.deployments.iter().enumerate().map(|(i, d)| self.candidate(i, d, keep));
         let candidates: Vec<Candidate> = candidates.collect::<Result<_>>()?;
-        let deployments = candidates.iter().map(|c| c.deployment.clone()).collect();
+        let deployments: Vec<_> = candidates.iter().map(|c| c.deployment.clone()).collect();
         let selection: Arc<dyn Provider> = Arc::new(Selection::new(candidates)?);
         let operations = self.operations(selection.serves())?;
         let section = |name: &str| section(name, [&self.part.policies, &self.config.policies]);
         let stack = policy::wrap_all(Level::Model, selection, self.name, section, keep, self.observer)?;
         let (name, aliases) = (self.name.into(), self.part.aliases.clone());
-        Ok(Arc::new(Model { name, aliases, operations, deployments, stack: Arc::new(Fallback::new(stack)) }))
+        let stack = Arc::new(Fallback::new(stack, deployments.clone()));
+        Ok(Arc::new(Model { name, aliases, operations, deployments, stack }))
     }
 
     fn candidate(&self, index: usize, part: &DeploymentConfig, keep: &mut Keep) -> Result<Candidate> {

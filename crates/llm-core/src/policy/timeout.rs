@@ -1,4 +1,4 @@
-//! Gives up on an attempt that takes too long: to its first frame, between frames, or past the caller's deadline.
+//! Gives up on an attempt that takes too long: to its first frame, between frames, in all, or past the caller's deadline.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
@@ -17,7 +17,7 @@ use crate::provider::settings;
 /// The registration.
 pub const TIMEOUT: Policy = Policy {
     name: "timeout",
-    about: "how long an answer may take to begin and to go on",
+    about: "how long an answer may take to begin, to go on and to end",
     level: Level::Deployment,
     wrap,
 };
@@ -26,15 +26,18 @@ pub const TIMEOUT: Policy = Policy {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Until the first frame, in seconds. A whole answer comes at its end, so it is as long as OpenAI's clients wait.
+    /// Until the first frame, in seconds; twice as long for the second attempt of a call and four times for further ones.
+    /// A whole answer comes at its end, so it is as long as OpenAI's clients wait.
     pub first_s: f64,
     /// Between two frames, in seconds: a stream that hangs this long has died.
     pub idle_s: f64,
+    /// Until the end, in seconds, however well it goes on; by default as long as it likes.
+    pub total_s: Option<f64>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { first_s: 600.0, idle_s: 120.0 }
+        Config { first_s: 600.0, idle_s: 120.0, total_s: None }
     }
 }
 
@@ -42,12 +45,14 @@ struct Timeout {
     inner: Arc<dyn Provider>,
     first: Duration,
     idle: Duration,
+    total: Option<Duration>,
 }
 
 fn wrap(build: Build<'_>) -> Result<Arc<dyn Provider>> {
     let config: Config = settings(build.settings)?;
     let (first, idle) = (seconds("first_s", config.first_s)?, seconds("idle_s", config.idle_s)?);
-    Ok(Arc::new(Timeout { inner: build.inner, first, idle }))
+    let total = config.total_s.map(|total| seconds("total_s", total)).transpose()?;
+    Ok(Arc::new(Timeout { inner: build.inner, first, idle, total }))
 }
 
 fn seconds(name: &str, value: f64) -> Result<Duration> {
@@ -58,11 +63,17 @@ fn seconds(name: &str, value: f64) -> Result<Duration> {
 impl Provider for Timeout {
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         Box::pin(async move {
-            let deadline = call.context.deadline.map(Instant::from_std);
-            let until = Instant::now() + self.first;
-            let until = deadline.map_or(until, |deadline| deadline.min(until));
-            let late = |_| Error::new(Kind::Timeout, "the answer did not begin in time");
-            let reply = timeout_at(until, self.inner.call(call)).await.map_err(late)??;
+            let deadline = self.deadline(call);
+            let mut answer = self.inner.call(call);
+            let first = Instant::now() + self.first;
+            let reply = match timeout_at(earlier(first, deadline), &mut answer).await {
+                Ok(reply) => reply,
+                // How often it was tried is looked up only now, when nearly every call has long been answered.
+                Err(_) => {
+                    let more = self.first * (growth(call) - 1);
+                    timeout_at(earlier(first + more, deadline), answer).await.map_err(|_| late())?
+                }
+            }?;
             if reply.is_here() {
                 return Ok(reply);
             }
@@ -74,6 +85,22 @@ impl Provider for Timeout {
     fn inner(&self) -> Option<&dyn Provider> {
         Some(&*self.inner)
     }
+}
+
+impl Timeout {
+    fn deadline(&self, call: &Call) -> Option<Instant> {
+        let callers = call.context.deadline.map(Instant::from_std);
+        self.total.map(|total| earlier(Instant::now() + total, callers)).or(callers)
+    }
+}
+
+/// A server that was too slow once is given more time, or it would be asked for ever and never heard.
+fn growth(call: &Call) -> u32 {
+    1 << call.context.progress.borrow().tried.len().min(2)
+}
+
+fn late() -> Error {
+    Error::new(Kind::Timeout, "the answer did not begin in time")
 }
 
 /// Frames that must keep coming. The clock is set once and looked at when it rings, not wound up at every frame.
@@ -102,6 +129,12 @@ impl Timed {
         }
         false
     }
+
+    fn over(&self) -> Error {
+        let is_idle = self.last + self.idle <= Instant::now();
+        let why = if is_idle { "the answer stopped in the middle" } else { "the answer did not end in time" };
+        Error::new(Kind::Timeout, why)
+    }
 }
 
 fn earlier(one: Instant, other: Option<Instant>) -> Instant {
@@ -120,7 +153,7 @@ impl Stream for Timed {
             }
             Poll::Pending if self.rings(task) => {
                 self.frames = None; // what hangs is let go of
-                Poll::Ready(Some(Err(Error::new(Kind::Timeout, "the answer stopped in the middle"))))
+                Poll::Ready(Some(Err(self.over())))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -134,7 +167,7 @@ mod tests {
 
     fn timeout(first_ms: u64, each_ms: u64) -> Timeout {
         let fake = fake::Fake::new(fake::Config { says: "a b c d".into(), first_ms, each_ms, ..Default::default() });
-        Timeout { inner: Arc::new(fake), first: Duration::from_secs(1), idle: Duration::from_secs(1) }
+        Timeout { inner: Arc::new(fake), first: Duration::from_secs(1), idle: Duration::from_secs(1), total: None }
     }
 
     async fn ends(first_ms: u64, each_ms: u64, context: Context) -> Result<usize> {
@@ -154,6 +187,26 @@ mod tests {
     async fn the_callers_deadline_counts_too() {
         let deadline = Some((Instant::now() + Duration::from_millis(500)).into_std());
         let error = ends(100, 300, Context { deadline, ..Context::default() }).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Timeout);
+        assert_eq!((error.kind(), error.message()), (Kind::Timeout, "the answer did not end in time"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_never_ends_is_given_up_though_it_goes_on() {
+        let since = Instant::now();
+        let timeout = Timeout { total: Some(Duration::from_millis(2_500)), ..timeout(0, 900) };
+        let reply = timeout.call(&Call::new(ChatRequest::new("?"), Delivery::Stream)).await.unwrap();
+        let last = reply.events().collect::<Vec<_>>().await.pop().unwrap().unwrap_err();
+        assert_eq!((last.message(), since.elapsed()), ("the answer did not end in time", Duration::from_millis(2_500)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_was_tried_before_gets_more_time() {
+        for (tried, seconds) in [(0, 1), (1, 2), (2, 4), (5, 4)] {
+            let call = Call::new(ChatRequest::new("?"), Delivery::Stream);
+            call.context.tell(|progress| progress.tried = vec!["a".into(); tried]);
+            let since = Instant::now();
+            assert_eq!(timeout(60_000, 0).call(&call).await.unwrap_err().kind(), Kind::Timeout);
+            assert_eq!(since.elapsed(), Duration::from_secs(seconds), "tried {tried} times");
+        }
     }
 }

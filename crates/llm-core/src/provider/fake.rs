@@ -187,7 +187,8 @@ impl Fake {
     }
 
     fn info(&self) -> ModelInfo {
-        ModelInfo { id: "fake".into(), max_model_len: Some(self.config.max_model_len), ..ModelInfo::default() }
+        let extra = serde_json::Map::from_iter([("owned_by".to_owned(), Value::from("fake"))]);
+        ModelInfo { id: "fake".into(), max_model_len: Some(self.config.max_model_len), extra }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::call::ModelInfo;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// So many failures in a row send a deployment to rest.
 const MOST_FAILURES: u32 = 3;
@@ -73,10 +73,19 @@ impl Health {
         }
     }
 
-    /// A probe learned what it serves.
+    /// A probe learned what it serves. Where nobody answered before, that is good news; where answers failed it proves
+    /// little, for a broken model lists itself and dies of the first question: only an answer ends its rest.
     pub fn learned(&self, models: Vec<ModelInfo>) {
-        self.lock().models = models;
-        self.succeeded();
+        let mut state = self.lock();
+        let was_away = state.error.as_ref().is_none_or(|error| error.kind() == Kind::Unavailable);
+        if was_away {
+            *state = State { was_ready: true, models, ..State::default() };
+            return;
+        }
+        state.models = models;
+        if state.rests_until.is_none_or(|until| until <= Instant::now()) {
+            (state.error, state.was_ready) = (None, true); // the failures still count
+        }
     }
 
     /// What it serves, as far as a probe has learned.
@@ -108,7 +117,6 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     #[test]
     fn one_that_fails_again_and_again_rests_and_one_success_heals_it() {
@@ -118,6 +126,26 @@ mod tests {
         assert_eq!((health.rest(), health.status()), (None, Status::Failing("gone".into())));
         health.failed(&error);
         assert!(health.rest().is_some());
+        health.succeeded();
+        assert_eq!((health.rest(), health.status()), (None, Status::Ready));
+    }
+
+    #[test]
+    fn a_list_of_models_heals_one_that_was_away_but_not_one_whose_answers_fail() {
+        let failed = |kind| {
+            let health = Health::default();
+            (0..MOST_FAILURES).for_each(|_| health.failed(&Error::new(kind, "no")));
+            health.learned(vec![ModelInfo::default()]);
+            (health.rest().is_some(), health.status().name(), health.models().len())
+        };
+        assert_eq!(failed(Kind::Unavailable), (false, "ready", 1));
+        assert_eq!(failed(Kind::Upstream), (true, "error", 1));
+        let health = Health::default();
+        for _ in 0..MOST_FAILURES {
+            health.failed(&Error::new(Kind::Upstream, "no"));
+            health.learned(Vec::new()); // a probe between each
+        }
+        assert!(health.rest().is_some(), "probes between its failures do not hide them");
         health.succeeded();
         assert_eq!((health.rest(), health.status()), (None, Status::Ready));
     }

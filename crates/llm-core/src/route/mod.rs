@@ -1,10 +1,12 @@
 //! Routes: which model a call means, which deployment answers, and who steps in.
+pub mod deployment;
 pub mod fallback;
 pub mod health;
 pub mod router;
 pub mod selection;
 
+pub use deployment::Deployment;
 pub use fallback::Fallback;
 pub use health::{Health, Status};
 pub use router::{Model, Router};
-pub use selection::{Deployment, Selection};
+pub use selection::Selection;

@@ -2,8 +2,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::deployment::Deployment;
 use super::fallback::Fallback;
-use super::selection::Deployment;
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
 

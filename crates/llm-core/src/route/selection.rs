@@ -1,95 +1,10 @@
 //! Chooses one of a model's deployments for each attempt: one that is well, was not tried yet, and has the least to do.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use super::health::{Health, Status};
+use super::deployment::{Busy, Deployment};
+use super::health::Status;
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
-
-/// A host that cannot even list its models in this time is not well.
-const LONGEST_PROBE: Duration = Duration::from_secs(5);
-
-/// One place where a model runs.
-pub struct Deployment {
-    /// Its name: `coder/0`.
-    pub name: String,
-    /// What the host calls the model; `None` passes on the client's word.
-    pub model: Option<Arc<str>>,
-    /// Who answers there, as it is, for probes and loading.
-    pub provider: Arc<dyn Provider>,
-    /// How it is.
-    pub health: Arc<Health>,
-    outstanding: AtomicUsize,
-}
-
-impl Deployment {
-    /// A deployment that nobody has asked yet.
-    pub fn new(name: String, model: Option<Arc<str>>, provider: Arc<dyn Provider>) -> Deployment {
-        Deployment { name, model, provider, health: Arc::default(), outstanding: AtomicUsize::new(0) }
-    }
-
-    /// What the host calls the model that this call means; one that names none gets the first on the host's list that may
-    /// be asked this.
-    async fn name_for(&self, call: &Call) -> Result<Option<Arc<str>>> {
-        let is_named = self.model.is_some() || !call.model.is_empty() || call.operation == Operation::Models;
-        if is_named || !self.lists_models() {
-            return Ok(self.model.clone());
-        }
-        if self.health.models().is_empty() {
-            self.probe().await?;
-        }
-        let first = self.health.models().into_iter().find(|model| model.may(call.operation));
-        let none = || Error::new(Kind::Upstream, format!("the upstream lists no model that can {}", call.operation));
-        Ok(Some(first.ok_or_else(none)?.id.into()))
-    }
-
-    /// Asks what it serves, which costs no token, and notes how it is.
-    ///
-    /// # Errors
-    /// Why it cannot say.
-    pub async fn probe(&self) -> Result<()> {
-        if !self.lists_models() {
-            return Ok(()); // its replies tell how it is
-        }
-        let call = Call::new(Request::Models, Delivery::Whole);
-        let listed = async { self.provider.call(&call).await?.models().await };
-        let late = |_| Err(Error::new(Kind::Timeout, "it did not list its models in 5 s"));
-        let listed = tokio::time::timeout(LONGEST_PROBE, listed).await.unwrap_or_else(late);
-        let learned = listed.map(|models| self.health.learned(models));
-        learned.inspect_err(|error| self.health.failed(error))
-    }
-
-    fn lists_models(&self) -> bool {
-        self.provider.serves().contains(Operation::Models)
-    }
-
-    /// How many replies of it are running.
-    pub fn outstanding(&self) -> usize {
-        self.outstanding.load(Ordering::Relaxed)
-    }
-
-    /// How it is: the life of what must be loaded says it better than its last reply.
-    pub fn status(&self) -> Status {
-        match self.provider.life().map(Life::status) {
-            Some(LifeStatus::Unloaded) => Status::Unknown,
-            Some(LifeStatus::Loading(progress)) => Status::Loading(Some(progress)),
-            Some(LifeStatus::Failed(why)) => Status::Failing(why),
-            Some(LifeStatus::Ready { .. }) => Status::Ready,
-            None => self.health.status(),
-        }
-    }
-
-    /// The context window of one answer in tokens, as far as known.
-    pub fn max_model_len(&self) -> Option<u32> {
-        if let Some(LifeStatus::Ready { max_model_len }) = self.provider.life().map(Life::status) {
-            return Some(max_model_len);
-        }
-        let models = self.health.models();
-        let mine = models.iter().find(|m| self.model.as_deref() == Some(&m.id)).or(models.first());
-        mine.and_then(|m| m.max_model_len)
-    }
-}
 
 /// A deployment in the stack: with its policies around it.
 pub struct Candidate {
@@ -167,30 +82,6 @@ impl Provider for Selection {
 
     fn width(&self) -> Option<usize> {
         self.candidates.iter().map(|c| c.stack.width()).sum()
-    }
-}
-
-/// One more reply of a deployment is running, until this is dropped.
-struct Busy(Arc<Deployment>);
-
-impl Busy {
-    fn with(deployment: &Arc<Deployment>) -> Busy {
-        deployment.outstanding.fetch_add(1, Ordering::Relaxed);
-        Busy(deployment.clone())
-    }
-
-    fn ended(self, end: &End) {
-        match end {
-            End::Finished(_) => self.0.health.succeeded(),
-            End::Failed(kind) => self.0.health.failed(&Error::new(*kind, "its last answer broke off")),
-            End::Dropped => {}
-        }
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.outstanding.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
