@@ -52,6 +52,71 @@ async fn it_chats_whole_and_in_pieces() {
     assert_eq!(short.finish_reason, Some(FinishReason::Length));
 }
 
+fn weather() -> Value {
+    let city =
+        json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"]});
+    json!({"type": "function", "function": {"name": "get_weather", "description": "Weather in a city", "parameters": city}})
+}
+
+#[tokio::test]
+async fn it_calls_tools_whole_and_in_pieces() {
+    let _turn = TURN.lock().await;
+    let llm = llm(Vllm::chat());
+    let named = json!({"type": "function", "function": {"name": "get_weather"}});
+    for choice in [json!("required"), named] {
+        let ask = ChatRequest::new("What is the weather in Paris?")
+            .tool(weather())
+            .extra("tool_choice", choice)
+            .temperature(0.0);
+        let whole = llm.chat(ask.clone().max_tokens(200)).await.unwrap();
+        assert_eq!(whole.tool_calls.len(), 1, "{whole:?}");
+        let call = &whole.tool_calls[0];
+        assert_eq!(
+            (call.function.name.as_str(), call.kind.as_str(), call.id.is_empty()),
+            ("get_weather", "function", false)
+        );
+        assert!(call.arguments::<Value>().unwrap()["city"].is_string());
+        let mut stream = llm.stream(ask.max_tokens(200)).await.unwrap();
+        while stream.next().await.unwrap().is_some() {}
+        let pieces = &stream.so_far().tool_calls;
+        assert_eq!((pieces.len(), &pieces[0].function.name), (1, &call.function.name));
+        assert_eq!(pieces[0].arguments::<Value>().unwrap(), call.arguments::<Value>().unwrap());
+    }
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Colour {
+    Red,
+    Green,
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct Thing {
+    colour: Colour,
+    is_big: bool,
+}
+
+#[tokio::test]
+async fn it_answers_as_a_rust_type() {
+    let _turn = TURN.lock().await;
+    let thing: Thing = llm(Vllm::chat()).extract(capital().max_tokens(60)).await.unwrap();
+    assert!(matches!(thing.colour, Colour::Red | Colour::Green), "{thing:?} {}", thing.is_big);
+}
+
+#[tokio::test]
+async fn it_tells_how_likely_each_token_was() {
+    let _turn = TURN.lock().await;
+    let llm = llm(Vllm::chat());
+    let whole = llm.chat(capital().logprobs(2)).await.unwrap();
+    let text: String = whole.logprobs.iter().map(|l| l.token.as_str()).collect();
+    assert!(text.starts_with(&whole.text), "{text}");
+    assert!(whole.logprobs.iter().all(|l| l.logprob <= 0.0 && l.top_logprobs.len() == 2), "{:?}", whole.logprobs);
+    let mut stream = llm.stream(capital().logprobs(2)).await.unwrap();
+    while stream.next().await.unwrap().is_some() {}
+    assert_eq!(stream.so_far().logprobs.len(), whole.logprobs.len());
+}
+
 #[tokio::test]
 async fn it_completes_counts_and_lists() {
     let _turn = TURN.lock().await;
@@ -84,12 +149,12 @@ async fn it_completes_counts_and_lists() {
 #[tokio::test]
 async fn it_embeds_and_what_is_related_is_near() {
     let _turn = TURN.lock().await;
-    let texts = ["A cat sits on the mat.", "A kitten rests on a rug.", "The stock market fell today."];
+    let texts = ["A cat sits on the mat.", "A cat is sitting on a rug.", "The stock market fell today."];
     let embeddings = llm(Vllm::embed()).embed(EmbedRequest::new(texts)).await.unwrap();
     let near =
         |a: usize, b: usize| embeddings.vectors[a].iter().zip(&embeddings.vectors[b]).map(|(x, y)| x * y).sum::<f32>();
     assert_eq!(embeddings.vectors[0].len(), 384);
-    assert!(near(0, 1) > 0.5 && near(0, 2) < 0.2, "{} {}", near(0, 1), near(0, 2));
+    assert!(near(0, 1) > 0.6 && near(0, 2) < 0.2, "{} {}", near(0, 1), near(0, 2));
 }
 
 #[tokio::test]
