@@ -97,7 +97,13 @@ async fn a_client_that_leaves_the_line_is_never_asked_for_and_those_behind_it_mo
     let mut waiting = Connection::open(house.address()).await.unwrap();
     waiting.send(&stream("chunks=3")).await.unwrap();
     assert_eq!(read_event(&mut waiting).await, ": queue position=1\n\n");
+    assert_eq!(house.gateway.models()[0].waiting, 1);
     drop(waiting);
+    let left = Instant::now();
+    while house.gateway.models()[0].waiting > 0 {
+        assert!(left.elapsed() < Duration::from_millis(100), "it still stands in line");
+        tokio::task::yield_now().await;
+    }
 
     let mut next = Connection::open(house.address()).await.unwrap();
     next.send(&stream("chunks=3")).await.unwrap();
