@@ -160,6 +160,17 @@ impl Error {
         self.0.kind
     }
 
+    /// Where it happened, from the outside in: `models.coder.base_url`.
+    pub fn place(&self) -> &str {
+        &self.0.place
+    }
+
+    /// The same error with its place in other words, for those who never wrote the one it names.
+    pub fn placed(mut self, place: impl Into<String>) -> Self {
+        self.0.place = place.into();
+        self
+    }
+
     /// The sentence without its place.
     pub fn message(&self) -> &str {
         &self.0.message

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use llm_core::gateway::env::Lookup;
+use llm_core::gateway::origins::Origins;
 use llm_core::provider::Kind;
 use llm_core::{Error, Gateway, Result};
 
@@ -22,21 +23,21 @@ pub struct Composed {
 /// # Errors
 /// `Config`, with the place.
 pub fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Composed> {
-    let mut table = toml::Table::new();
+    let (mut table, mut origins) = (toml::Table::new(), Origins::default());
     if let Some(path) = file {
         let place = path.display();
         let text = std::fs::read_to_string(path).map_err(|e| Error::config(format!("cannot read {place}: {e}")))?;
         table = text.parse().map_err(|e: toml::de::Error| Error::config(e.to_string().trim().to_owned()).at(place))?;
+        origins = Origins::of_toml(&path.display().to_string(), &text);
     }
     let server = Config::take(&mut table)?.with_env(lookup)?;
     let names_models = table.contains_key("models");
     let mut models = llm_core::Config::from_table(table)?;
+    models.origins = origins;
     if !names_models {
-        let found = llm_core::Config::from_env(lookup)?;
-        models.models = found.models;
-        models.default_model = models.default_model.or(found.default_model);
+        models.take_models(llm_core::Config::from_env(lookup)?);
     }
-    Ok(Composed { server, models })
+    Ok(Composed { server, models: models.with_env(lookup)? })
 }
 
 impl Composed {

@@ -18,7 +18,7 @@ fn each_text_becomes_one_line_with_a_vector() {
 #[test]
 fn more_texts_than_are_sent_at_once_keep_their_order() {
     let lines: Vec<String> = (0..150).map(|i| format!("word{i}")).collect();
-    let program = Program::configured("[models.e]\nprovider = 'fake'\ndimensions = 997");
+    let program = Program::configured("[models.e]\nprovider = 'fake'\nvector_len = 997");
     let all = program.run_with(lines.join("\n").as_bytes(), &["embed"]).out;
     assert_eq!(all.lines().count(), 150);
     for i in [0, 63, 64, 149] {
@@ -136,7 +136,7 @@ pub(crate) fn serving(mut serve: Command) -> (std::process::Child, String) {
 
 #[test]
 fn a_question_that_names_no_model_goes_to_one_that_can_answer_it() {
-    let two = "default_model = 'talks'\n[models.aa]\nprovider = 'fake'\noperations = ['embed']\ndimensions = 3\n\
+    let two = "default_model = 'talks'\n[models.aa]\nprovider = 'fake'\noperations = ['embed']\nvector_len = 3\n\
                [models.talks]\nprovider = 'fake'\noperations = ['chat']";
     let program = Program::configured(two).var("LLM_LOG", "off");
     let (mut child, url) = serving(program.command(&["serve", "--listen", "127.0.0.1:0", "--metrics", "off"]));

@@ -13,7 +13,12 @@ use crate::route::router::ANY;
 use crate::route::selection::Candidate;
 use crate::route::{Deployment, Fallback, Model, Router, Selection};
 
+/// The models of a configuration; an error about a setting that a variable gave names the variable.
 pub(super) fn router(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observer>, keep: &mut Keep) -> Result<Router> {
+    models(config, kinds, observer, keep).map_err(|error| config.origins.tell(error))
+}
+
+fn models(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observer>, keep: &mut Keep) -> Result<Router> {
     let mut models = BTreeMap::new();
     for (name, part) in &config.models {
         let builder = Builder { config, name, part, kinds, observer };
@@ -26,6 +31,7 @@ pub(super) fn router(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observe
         };
         models[name].stack.steps_in(part.fallback.iter().map(step_in).collect::<Result<_>>()?);
     }
+    check_vision(config)?;
     Router::new(models.into_values().collect(), config.default_model.clone())
 }
 
@@ -42,6 +48,16 @@ pub(super) fn only(provider: Arc<dyn Provider>, observer: &Arc<dyn Observer>, ke
     let (name, stack) = (ANY.into(), Arc::new(Fallback::new(stack, deployments.clone())));
     let model = Model { name, aliases: Vec::new(), operations, deployments, stack };
     Router::new(vec![Arc::new(model)], Some(ANY.into()))
+}
+
+fn check_vision(config: &Config) -> Result<()> {
+    let Some(name) = &config.vision_model else { return Ok(()) };
+    let named = config.models.iter().find(|(id, model)| *id == name || model.aliases.contains(name));
+    match named {
+        Some((_, model)) if model.vision => Ok(()),
+        Some(_) => Err(Error::config(format!("{name} needs `vision = true` in its own section")).at("vision_model")),
+        None => Err(Error::config(format!("no such model: {name}")).at("vision_model")),
+    }
 }
 
 struct Builder<'a> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use super::origins::Origins;
 use crate::error::{Error, Result};
 use crate::policy::POLICIES;
 
@@ -30,10 +31,14 @@ use crate::policy::POLICIES;
 pub struct Config {
     /// Who answers calls that name no model; by default the first that can.
     pub default_model: Option<String>,
+    /// Who looks at images for callers that name no model: `Llm::caption` and `Llm::ocr`.
+    pub vision_model: Option<String>,
     /// The models by name; `*` takes every name that is no model's.
     pub models: BTreeMap<String, ModelConfig>,
     /// Policies' sections for the whole house.
     pub policies: Table,
+    /// Where each setting came from, as far as known: for errors and for `llm config`.
+    pub origins: Origins,
 }
 
 /// One model.
@@ -45,6 +50,10 @@ pub struct ModelConfig {
     pub fallback: Vec<String>,
     /// What it may be asked, if not all that its deployments can.
     pub operations: Option<Vec<String>>,
+    /// It sees the images of a conversation.
+    pub vision: bool,
+    /// How many numbers its vectors have; others are an error, as vectors of two models must never be mixed.
+    pub dimensions: Option<u32>,
     /// Where it runs.
     pub deployments: Vec<DeploymentConfig>,
     /// Policies' sections for this model.
@@ -56,7 +65,7 @@ pub struct ModelConfig {
 pub struct DeploymentConfig {
     /// The kind of provider.
     pub provider: String,
-    /// What the host calls the model; by default the model's name here.
+    /// What the host calls the model; by default the model's name here, and `""` is the first that the host lists.
     pub model: Option<String>,
     /// Policies' sections for this deployment.
     pub policies: Table,
@@ -80,13 +89,23 @@ impl Config {
     pub fn from_table(mut table: Table) -> Result<Config> {
         let policies = policies(&mut table)?;
         let default_model = take(&mut table, "default_model")?;
+        let vision_model = take(&mut table, "vision_model")?;
         let models: BTreeMap<String, Table> = take(&mut table, "models")?.unwrap_or_default();
-        nothing_left(&table, &["default_model", "models"])?;
+        nothing_left(&table, &["default_model", "vision_model", "models"])?;
         let model = |(name, table)| match ModelConfig::from_table(table) {
             Ok(model) => Ok((name, model)),
             Err(error) => Err(error.at(format!("models.{name}"))),
         };
-        Ok(Config { default_model, models: models.into_iter().map(model).collect::<Result<_>>()?, policies })
+        let models = models.into_iter().map(model).collect::<Result<_>>()?;
+        Ok(Config { default_model, vision_model, models, policies, origins: Origins::default() })
+    }
+
+    /// Takes over the models of another, and who is asked first unless that is said here.
+    pub fn take_models(&mut self, other: Config) {
+        self.models = other.models;
+        self.default_model = self.default_model.take().or(other.default_model);
+        self.vision_model = self.vision_model.take().or(other.vision_model);
+        self.origins.extend(other.origins);
     }
 
     /// A configuration of one model on one deployment.
@@ -102,19 +121,22 @@ impl ModelConfig {
         let aliases = take(&mut table, "aliases")?.unwrap_or_default();
         let fallback = take(&mut table, "fallback")?.unwrap_or_default();
         let operations = take(&mut table, "operations")?;
+        let vision = take(&mut table, "vision")?.unwrap_or_default();
+        let dimensions = take(&mut table, "dimensions")?;
         let listed: Option<Vec<Table>> = take(&mut table, "deployments")?;
         let policies = policies(&mut table)?;
         let tables = match listed {
             None => vec![table],
             Some(tables) => {
-                nothing_left(&table, &["aliases", "fallback", "operations", "deployments"])?;
+                nothing_left(&table, &["aliases", "fallback", "operations", "vision", "dimensions", "deployments"])?;
                 tables
             }
         };
         let deployments = tables.into_iter().enumerate().map(|(i, table)| {
             DeploymentConfig::from_table(table).map_err(|e| if i == 0 { e } else { e.at(format!("deployments.{i}")) })
         });
-        Ok(ModelConfig { aliases, fallback, operations, deployments: deployments.collect::<Result<_>>()?, policies })
+        let deployments = deployments.collect::<Result<_>>()?;
+        Ok(ModelConfig { aliases, fallback, operations, vision, dimensions, deployments, policies })
     }
 }
 

@@ -1,204 +1,253 @@
 //! The configuration from the environment: what is set says which provider, and nothing set is the built-in engine.
-use toml::{Table, Value};
-
-use super::config::{Config, DeploymentConfig, ModelConfig};
+use super::config::Config;
+use super::family::{EMBEDDING, PURPOSES, Purpose, TEXT};
+use super::lookup::Env;
+use super::places::Places;
+use super::variables::{AI_PROVIDER, HOUSE};
 use crate::error::{Error, Result};
-use crate::route::router::ANY;
+use crate::provider::hosts::HOSTS;
 
-/// Looks a variable up: `|name| std::env::var(name).ok()`, or a map in tests.
-pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// A provider that the environment can name, and where its settings stand.
-struct Row {
-    name: &'static str,
-    url: &'static [&'static str],
-    key: &'static [&'static str],
-    chat: &'static [&'static str],
-    embed: &'static [&'static str],
-}
-
-const ROWS: &[Row] = &[
-    Row {
-        name: "vllm",
-        url: &["VLLM_BASE_URL"],
-        key: &["VLLM_API_KEY"],
-        chat: &["VLLM_TEXT_MODEL", "VLLM_MODEL"],
-        embed: &["VLLM_EMBEDDING_MODEL"],
-    },
-    Row {
-        name: "openai",
-        url: &["OPENAI_BASE_URL"],
-        key: &["OPENAI_API_KEY"],
-        chat: &["OPENAI_TEXT_MODEL", "OPENAI_MODEL"],
-        embed: &["OPENAI_EMBEDDING_MODEL"],
-    },
-    Row {
-        name: "ollama",
-        url: &["OLLAMA_BASE_URL", "OLLAMA_HOST"],
-        key: &["OLLAMA_API_KEY"],
-        chat: &["OLLAMA_TEXT_MODEL", "OLLAMA_MODEL"],
-        embed: &["OLLAMA_EMBEDDING_MODEL"],
-    },
-    Row {
-        name: "compatible",
-        url: &["LLM_BASE_URL"],
-        key: &["LLM_UPSTREAM_API_KEY"],
-        chat: &["LLM_TEXT_MODEL"],
-        embed: &["LLM_EMBEDDING_MODEL"],
-    },
-];
+pub use super::lookup::Lookup;
 
 /// The provider without which nothing else is configured; the doors pass its kind.
 pub const ENGINE: &str = "engine";
 
+/// Who is asked for something, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Choice {
+    pub(super) provider: String,
+    /// The variable that says so; empty where none does.
+    pub(super) variable: String,
+    pub(super) reach: Reach,
+}
+
+/// What the variable that names a provider is about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Reach {
+    /// This purpose alone: what the provider lacks is an error.
+    Own,
+    /// Everything: what the provider lacks, nobody asked for.
+    All,
+    /// Nothing was said; it is the provider for text.
+    Text,
+}
+
 impl Config {
-    /// Reads the environment: `AI_PROVIDER` (vllm, openai, ollama, compatible, engine, fake), `EMBEDDING_PROVIDER` if
-    /// embeddings come from elsewhere, and for each its `.._BASE_URL`, `.._API_KEY`, `.._TEXT_MODEL` and
-    /// `.._EMBEDDING_MODEL`. Without `AI_PROVIDER` a base URL that is set names its provider; with nothing set it is
-    /// the engine. A variable `X_FILE` holds the path of a file with the value of `X`.
+    /// Reads the environment: `AI_PROVIDER` says who answers, `LLM_PROVIDER`, `EMBEDDING_PROVIDER`, `VISION_PROVIDER` and
+    /// `RERANK_PROVIDER` who does one thing, and each host has variables of its own: `VLLM_BASE_URL`, `VLLM_API_KEY`,
+    /// `VLLM_TEXT_MODEL`, `VLLM_EMBEDDING_BASE_URL`, ..; see [`super::variables`] for all of them. Without `AI_PROVIDER`
+    /// a base URL that is set names its provider; with nothing set it is the engine. A variable `X_FILE` holds the path
+    /// of a file with the value of `X`.
+    ///
+    /// ```
+    /// let vars = |name: &str| (name == "VLLM_BASE_URL").then(|| "http://gpu:8000".to_owned());
+    /// let config = llm_core::Config::from_env(&vars)?;
+    /// assert_eq!(config.models["*"].deployments[0].provider, "vllm");
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Config`, naming the variable and the remedy.
     pub fn from_env(lookup: Lookup<'_>) -> Result<Config> {
         let env = Env(lookup);
-        let chat = match env.get(&["AI_PROVIDER", "LLM_PROVIDER"])? {
-            Some(name) => name.to_lowercase(),
-            None => env.implied()?,
-        };
-        let embed = env.get(&["EMBEDDING_PROVIDER"])?.map_or(chat.clone(), |name| name.to_lowercase());
-        let mut config = Config::default();
-        config.default_model = env.add(&mut config, &chat, true, chat == embed)?;
-        if chat != embed {
-            env.add(&mut config, &embed, false, true)?;
+        let text = env.choice(&TEXT, None)?;
+        let mut places = Places::new(&env);
+        for purpose in PURPOSES {
+            let choice = if purpose.is_text() { text.clone() } else { env.choice(purpose, Some(&text))? };
+            places.add(purpose, &choice)?;
         }
-        Ok(config)
+        places.finish()?.with_env(lookup)
+    }
+
+    /// What the environment says of the whole house: retries, timeout, queue. It goes before what a file says.
+    ///
+    /// # Errors
+    /// `Config`, naming the variable.
+    pub fn with_env(mut self, lookup: Lookup<'_>) -> Result<Config> {
+        for variable in HOUSE {
+            let Some(found) = Env(lookup).get(&[&variable.name])? else { continue };
+            let (section, setting) =
+                variable.setting.split_once('.').expect("a policy's setting stands in its section");
+            let section = self.policies.entry(section).or_insert_with(|| toml::Table::new().into());
+            let section = section.as_table_mut().expect("the sections of policies are tables");
+            section.insert(setting.to_owned(), found.number()?.into());
+            self.origins.note(variable.setting, found.variable);
+        }
+        Ok(self)
     }
 }
-
-struct Env<'a>(Lookup<'a>);
 
 impl Env<'_> {
-    /// The first of these that is set and not empty; or the content of the file that `.._FILE` names.
-    fn get(&self, names: &[&str]) -> Result<Option<String>> {
-        for name in names {
-            if let Some(value) = (self.0)(name).filter(|v| !v.trim().is_empty()) {
-                return Ok(Some(value.trim().to_owned()));
-            }
-            let file = format!("{name}_FILE");
-            if let Some(path) = (self.0)(&file).filter(|v| !v.is_empty()) {
-                let read = std::fs::read_to_string(&path);
-                let read = read.map_err(|e| Error::config(format!("cannot read {path}: {e}")).at(file))?;
-                return Ok(Some(read.trim().to_owned()));
+    /// Who is asked for this; for everything but text, that may be whoever is asked for text.
+    fn choice(&self, purpose: &Purpose, text: Option<&Choice>) -> Result<Choice> {
+        for (variable, reach) in [(purpose.provider, Reach::Own), (&AI_PROVIDER.name, Reach::All)] {
+            if let Some(found) = self.get(&[variable])? {
+                return Ok(Choice { provider: found.value.to_lowercase(), variable: found.variable, reach });
             }
         }
-        Ok(None)
-    }
-
-    fn implied(&self) -> Result<String> {
-        for row in ROWS {
-            if self.get(row.url)?.is_some() {
-                return Ok(row.name.into());
+        for host in HOSTS.iter().filter(|host| purpose.suits(host)) {
+            let urls =
+                if purpose.is_text() { purpose.url_variables(host) } else { vec![purpose.own_url_variable(host)] };
+            if let Some(found) = self.get(&urls)? {
+                return Ok(Choice { provider: host.name.into(), variable: found.variable, reach: Reach::Own });
             }
         }
-        Ok(ENGINE.into())
-    }
-
-    /// Adds a provider's models; the name of the one that chats, which is the one that counts tokens too.
-    fn add(&self, config: &mut Config, provider: &str, chat: bool, embed: bool) -> Result<Option<String>> {
-        let Some(row) = ROWS.iter().find(|row| row.name == provider) else {
-            return Ok(local(config, provider, chat, embed));
-        };
-        let mut settings = Table::new();
-        let url = self.get(row.url)?.map(|url| if url.contains("://") { url } else { format!("http://{url}") });
-        settings.extend(url.map(|url| ("base_url".to_owned(), Value::from(url))));
-        settings.extend(self.get(row.key)?.map(|key| ("api_key".to_owned(), Value::from(key))));
-        if row.name == "compatible" && !settings.contains_key("base_url") {
-            return Err(
-                Error::config("is missing: where is the host? Example: http://localhost:8000/v1").at(row.url[0])
-            );
-        }
-        let (text, vector) = (self.get(row.chat)?, self.get(row.embed)?);
-        let named = |name: &Option<String>, operations: &[&str]| {
-            name.as_ref().map(|name| (name.clone(), model(row.name, &settings, Some(operations))))
-        };
-        if chat {
-            config.models.extend(named(&text, &["chat", "complete"]));
-        }
-        if embed {
-            config.models.extend(named(&vector, &["embed"]));
-        }
-        // What no variable names is found out from the host: every name goes there, and no name means its first model.
-        if (chat && text.is_none()) || (embed && !chat && vector.is_none()) {
-            config.models.insert(ANY.into(), model(row.name, &settings, None));
-        }
-        Ok(chat.then(|| text.unwrap_or_else(|| ANY.into())))
+        let engine = || Choice { provider: ENGINE.into(), variable: String::new(), reach: Reach::Text };
+        Ok(text.map_or_else(engine, |text| Choice { reach: Reach::Text, ..text.clone() }))
     }
 }
 
-/// Providers without a host: the engine has a model for each purpose, the others do all with one.
-fn local(config: &mut Config, provider: &str, chat: bool, embed: bool) -> Option<String> {
-    if provider != ENGINE {
-        config.models.insert(provider.into(), model(provider, &Table::new(), None));
-        return chat.then(|| provider.into());
-    }
-    let settings = |model: &str| Table::from_iter([("default".to_owned(), Value::from(model))]);
-    if chat {
-        config.models.insert("smollm2".into(), model(ENGINE, &settings("chat"), Some(&["chat", "complete"])));
-    }
-    if embed {
-        config.models.insert("minilm".into(), model(ENGINE, &settings("embedding"), Some(&["embed"])));
-    }
-    chat.then(|| "smollm2".into())
-}
-
-fn model(provider: &str, settings: &Table, operations: Option<&[&str]>) -> ModelConfig {
-    let deployment =
-        DeploymentConfig { provider: provider.into(), settings: settings.clone(), ..DeploymentConfig::default() };
-    let operations = operations.map(|names| names.iter().map(|&name| name.to_owned()).collect());
-    ModelConfig { deployments: vec![deployment], operations, ..ModelConfig::default() }
+/// Nobody there does that.
+pub(super) fn cannot(purpose: &Purpose, choice: &Choice) -> Error {
+    let (who, what) = (&choice.provider, purpose.operations[0]);
+    let what = if purpose.is_vision() { "look at images".to_owned() } else { what.to_string() };
+    let with_engine = if purpose.word == EMBEDDING.word { ", engine" } else { "" };
+    let message = format!("{who} cannot {what}; those that can: {}{with_engine}", purpose.able());
+    Error::config(message).at(&choice.variable)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::Gateway;
+    use crate::gateway::origins::Origin;
 
-    fn config(vars: &[(&str, &str)]) -> Result<Config> {
+    type Vars<'a> = &'a [(&'a str, &'a str)];
+
+    fn config(vars: Vars<'_>) -> Result<Config> {
         Config::from_env(&|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
     }
 
-    fn names(config: &Config) -> Vec<(&str, &str)> {
-        config.models.iter().map(|(name, m)| (name.as_str(), m.deployments[0].provider.as_str())).collect()
+    fn error(vars: Vars<'_>) -> String {
+        config(vars).and_then(|config| Gateway::new(&config)).err().expect("it must be refused").to_string()
+    }
+
+    /// Each model: its name, its provider, what it may be asked, and where it is.
+    fn shown(vars: Vars<'_>) -> Vec<String> {
+        let config = config(vars).unwrap();
+        let line = |(name, m): (&String, &crate::gateway::ModelConfig)| {
+            let there = &m.deployments[0];
+            let operations = m.operations.as_ref().map_or("all".to_owned(), |words| words.join("+"));
+            let url = there.settings.get("base_url").and_then(|url| url.as_str()).unwrap_or("-");
+            format!("{name} {} {operations} {url}", there.provider)
+        };
+        config.models.iter().map(line).collect()
     }
 
     #[test]
     fn nothing_set_is_the_engine() {
-        let found = config(&[]).unwrap();
-        assert_eq!(names(&found), [("minilm", "engine"), ("smollm2", "engine")]);
-        assert_eq!(found.default_model.as_deref(), Some("smollm2"));
+        assert_eq!(shown(&[]), ["minilm engine embed -", "smollm2 engine chat+complete -"]);
+        assert_eq!(config(&[]).unwrap().default_model.as_deref(), Some("smollm2"));
+        assert_eq!(shown(&[("VLLM_BASE_URL", " ")]), shown(&[]), "an empty variable is one that is not set");
     }
 
     #[test]
     fn a_base_url_alone_names_its_provider() {
-        let found = config(&[("VLLM_BASE_URL", "http://gpu:8000/v1"), ("VLLM_API_KEY", "k")]).unwrap();
-        assert_eq!(names(&found), [("*", "vllm")]);
-        assert_eq!(found.models["*"].deployments[0].settings["base_url"].as_str(), Some("http://gpu:8000/v1"));
-        let named = [("VLLM_BASE_URL", "gpu:8000"), ("VLLM_TEXT_MODEL", "coder"), ("VLLM_EMBEDDING_MODEL", "e5")];
-        assert_eq!(names(&config(&named).unwrap()), [("coder", "vllm"), ("e5", "vllm")]);
+        let vars = [("VLLM_BASE_URL", "http://gpu:8000/v1"), ("VLLM_API_KEY", "k")];
+        assert_eq!(shown(&vars), ["* vllm all http://gpu:8000/v1"]);
+        assert_eq!(shown(&[("GROQ_BASE_URL", "http://x/v1")]), ["* groq all http://x/v1"]);
+        let named = [("VLLM_BASE_URL", "gpu"), ("VLLM_TEXT_MODEL", "coder"), ("VLLM_EMBEDDING_MODEL", "e5")];
+        assert_eq!(shown(&named), ["coder vllm chat+complete http://gpu:8000", "e5 vllm embed http://gpu:8000"]);
     }
 
     #[test]
-    fn embeddings_may_come_from_elsewhere() {
-        let mixed = [("AI_PROVIDER", "vllm"), ("VLLM_TEXT_MODEL", "coder"), ("EMBEDDING_PROVIDER", "engine")];
-        let found = config(&mixed).unwrap();
-        assert_eq!(names(&found), [("coder", "vllm"), ("minilm", "engine")]);
-        assert_eq!(found.default_model.as_deref(), Some("coder"), "it counts tokens, too, not the one for embeddings");
+    fn each_purpose_may_have_its_own_vllm() {
+        let vars = [
+            ("VLLM_BASE_URL", "http://gpu:8000"),
+            ("VLLM_EMBEDDING_BASE_URL", "http://gpu:8001"),
+            ("VLLM_EMBEDDING_DIMENSIONS", "384"),
+            ("VLLM_VISION_BASE_URL", "gpu:8002"),
+            ("VLLM_VISION_MODEL", "sees"),
+        ];
+        let lines = shown(&vars);
+        assert!(lines.contains(&"embedding vllm embed http://gpu:8001".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"sees vllm chat http://gpu:8002".to_owned()), "{lines:?}");
+        assert!(lines[0].starts_with("* vllm chat+complete"), "embeddings have a place of their own: {lines:?}");
+        let config = config(&vars).unwrap();
+        assert_eq!(config.models["embedding"].dimensions, Some(384));
+        assert_eq!(config.models["embedding"].deployments[0].model.as_deref(), Some(""), "the first that it lists");
+        assert_eq!((config.vision_model.as_deref(), config.models["sees"].vision), (Some("sees"), true));
+        assert_eq!(config.default_model.as_deref(), Some("*"));
+        Gateway::new(&config).unwrap();
     }
 
     #[test]
-    fn a_missing_setting_is_named_with_its_remedy() {
-        let error = config(&[("AI_PROVIDER", "compatible")]).unwrap_err().to_string();
-        assert!(error.starts_with("LLM_BASE_URL: is missing"), "{error}");
-        let error = config(&[("VLLM_API_KEY_FILE", "/no/such"), ("VLLM_BASE_URL", "x")]).unwrap_err().to_string();
-        assert!(error.starts_with("VLLM_API_KEY_FILE: cannot read"), "{error}");
+    fn providers_may_be_mixed() {
+        let vars = [
+            ("AI_PROVIDER", "vllm"),
+            ("VLLM_TEXT_MODEL", "coder"),
+            ("EMBEDDING_PROVIDER", "engine"),
+            ("VISION_PROVIDER", "Ollama"),
+            ("OLLAMA_HOST", "laptop"),
+            ("OLLAMA_VISION_MODEL", "llava"),
+        ];
+        assert_eq!(
+            shown(&vars),
+            ["coder vllm chat+complete -", "llava ollama chat http://laptop:11434", "minilm engine embed -"]
+        );
+        assert_eq!(config(&vars).unwrap().default_model.as_deref(), Some("coder"), "it counts tokens, too");
+        let vars = [("AI_PROVIDER", "engine"), ("LLM_PROVIDER", "fake")];
+        assert_eq!(shown(&vars), ["fake fake all -", "minilm engine embed -"]);
+    }
+
+    #[test]
+    fn one_model_may_serve_two_purposes() {
+        let vars = [("VLLM_BASE_URL", "x"), ("VLLM_TEXT_MODEL", "m"), ("VLLM_VISION_MODEL", "m")];
+        let found = config(&vars).unwrap();
+        assert!(found.models.len() == 1 && found.models["m"].vision, "{found:?}");
+        let vars = [("VLLM_BASE_URL", "x"), ("VLLM_TEXT_MODEL", "m"), ("VISION_PROVIDER", "vllm")];
+        assert_eq!(config(&vars).unwrap().vision_model.as_deref(), Some("m"));
+        let two = [
+            ("VLLM_BASE_URL", "x"),
+            ("VLLM_TEXT_MODEL", "m"),
+            ("VLLM_VISION_MODEL", "m"),
+            ("VLLM_VISION_BASE_URL", "y"),
+        ];
+        let found = config(&two).unwrap();
+        assert_eq!(found.models["vision"].deployments[0].model.as_deref(), Some("m"), "two places, one name");
+        assert!(!found.models["m"].vision);
+    }
+
+    #[test]
+    fn the_house_has_variables_too() {
+        let vars =
+            [("AI_PROVIDER", "fake"), ("LLM_MAX_RETRIES", "5"), ("LLM_TIMEOUT_SECS", "30"), ("LLM_QUEUE_SIZE", "7")];
+        let found = config(&vars).unwrap();
+        assert_eq!(found.policies["retry"]["max_retries"].as_integer(), Some(5));
+        assert_eq!(found.policies["timeout"]["first_s"].as_integer(), Some(30));
+        assert_eq!(found.policies["queue"]["waiting"].as_integer(), Some(7));
+        assert_eq!(found.origins.get("queue.waiting"), Some(&Origin::Variable("LLM_QUEUE_SIZE".into())));
+        Gateway::new(&found).unwrap();
+    }
+
+    #[test]
+    fn a_secret_may_stand_in_a_file() {
+        let path = std::env::temp_dir().join(format!("llm-env-{}", std::process::id()));
+        std::fs::write(&path, "s3cret\n").unwrap();
+        let vars = [("VLLM_BASE_URL", "http://x"), ("VLLM_API_KEY_FILE", path.to_str().unwrap())];
+        let found = config(&vars).unwrap();
+        assert_eq!(found.models["*"].deployments[0].settings["api_key"].as_str(), Some("s3cret"));
+        assert_eq!(found.origins.get("models.*.api_key"), Some(&Origin::Variable("VLLM_API_KEY_FILE".into())));
+        std::fs::write(&path, "\n").unwrap();
+        assert!(error(&vars).starts_with("VLLM_API_KEY_FILE: ") && error(&vars).ends_with("is empty"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(error(&vars).starts_with("VLLM_API_KEY_FILE: cannot read "));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_variable_and_the_remedy() {
+        for (vars, says) in [
+            (&[("AI_PROVIDER", "nope")][..], "AI_PROVIDER: no such provider: nope; there are vllm, openai, ollama, "),
+            (&[("AI_PROVIDER", "compatible")], "LLM_BASE_URL: is missing: where is the host? Example: http://"),
+            (&[("AI_PROVIDER", "groq")], "GROQ_API_KEY: is missing"),
+            (&[("VLLM_BASE_URL", "ftp://x")], "VLLM_BASE_URL: \"ftp://x\" begins with neither http"),
+            (&[("EMBEDDING_PROVIDER", "groq")], "EMBEDDING_PROVIDER: groq cannot embed; those that can: vllm, openai"),
+            (&[("VISION_PROVIDER", "engine")], "VISION_PROVIDER: engine cannot look at images; those that can: vllm"),
+            (&[("EMBEDDING_PROVIDER", "ollama")], "OLLAMA_EMBEDDING_MODEL: is missing: which model of ollama is it?"),
+            (&[("LLM_MAX_RETRIES", "often")], "LLM_MAX_RETRIES: must be a whole number, not \"often\""),
+        ] {
+            let error = error(vars);
+            assert!(error.starts_with(says), "{error}");
+        }
     }
 }

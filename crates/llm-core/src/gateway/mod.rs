@@ -3,7 +3,12 @@ mod build;
 pub mod config;
 pub mod dotenv;
 pub mod env;
+mod family;
+mod lookup;
+pub mod origins;
+mod places;
 mod run;
+pub mod variables;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -30,7 +30,7 @@ pub struct Config {
 }
 
 const LIMIT: usize = 1024;
-const WAITING: usize = 100;
+pub(crate) const WAITING: usize = 100;
 
 struct Queue {
     inner: Arc<dyn Provider>,

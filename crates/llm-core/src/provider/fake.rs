@@ -38,7 +38,7 @@ pub struct Config {
     /// Says that it is being loaded, always.
     pub loading: bool,
     /// The length of its vectors.
-    pub dimensions: usize,
+    pub vector_len: usize,
     /// Its context window in tokens (a word is a token).
     pub max_model_len: u32,
 }
@@ -53,7 +53,7 @@ impl Default for Config {
             breaks_after: None,
             limit: 0,
             loading: false,
-            dimensions: 8,
+            vector_len: 8,
             max_model_len: 8192,
         }
     }
@@ -147,9 +147,9 @@ impl Fake {
     /// Texts that share words have similar vectors.
     fn vectors(&self, input: &[String]) -> Embeddings {
         let bucket =
-            |word: &str| word.bytes().fold(7usize, |h, b| h.wrapping_mul(31) ^ b as usize) % self.config.dimensions;
+            |word: &str| word.bytes().fold(7usize, |h, b| h.wrapping_mul(31) ^ b as usize) % self.config.vector_len;
         let vector = |text: &String| {
-            let mut v = vec![0f32; self.config.dimensions];
+            let mut v = vec![0f32; self.config.vector_len];
             text.split_whitespace().for_each(|w| v[bucket(w)] += 1.0);
             let norm = v.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
             v.into_iter().map(|x| x / norm).collect()

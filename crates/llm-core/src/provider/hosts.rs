@@ -5,29 +5,191 @@ use toml::Table;
 
 use super::http::{Host, Http};
 use super::{Kind, settings};
-use crate::call::Provider;
+use crate::call::{Operation::*, Provider};
 use crate::error::Result;
 
-/// A vLLM server.
-pub const VLLM: Kind = Kind { name: "vllm", about: "a vLLM server (VLLM_BASE_URL)", build: |t| build(&HOST_VLLM, t) };
-/// OpenAI itself.
-pub const OPENAI: Kind =
-    Kind { name: "openai", about: "OpenAI's API (OPENAI_API_KEY)", build: |t| build(&HOST_OPENAI, t) };
-/// An Ollama server.
-pub const OLLAMA: Kind =
-    Kind { name: "ollama", about: "an Ollama server (OLLAMA_HOST)", build: |t| build(&HOST_OLLAMA, t) };
-/// Any other host.
-pub const COMPATIBLE: Kind = Kind {
-    name: "compatible",
-    about: "any OpenAI-compatible host: llama-server, LM Studio, SGLang, TGI, OpenRouter, ..",
-    build: |t| build(&HOST_COMPATIBLE, t),
-};
+/// Each row as a kind of provider, and all rows together.
+macro_rules! hosts {
+    ($($(#[$doc:meta])* $kind:ident = $row:expr;)*) => {
+        $($(#[$doc])* pub const $kind: Kind = {
+            const ROW: Host = $row;
+            Kind { name: ROW.name, about: ROW.about, build: |table| build(&ROW, table) }
+        };)*
 
-static HOST_VLLM: Host = Host { base_url: Some("http://127.0.0.1:8000"), tokenizes: true, tells_usage: true };
-static HOST_OPENAI: Host = Host { base_url: Some("https://api.openai.com/v1"), tokenizes: false, tells_usage: true };
-static HOST_OLLAMA: Host = Host { base_url: Some("http://127.0.0.1:11434"), tokenizes: false, tells_usage: true };
-static HOST_COMPATIBLE: Host = Host { base_url: None, tokenizes: false, tells_usage: true };
+        /// Every host, in the order in which documents list them.
+        pub static HOSTS: &[Host] = &[$($row),*];
+    };
+}
+
+hosts! {
+    /// A vLLM server.
+    VLLM = Host {
+        name: "vllm",
+        about: "a vLLM server",
+        prefix: "VLLM",
+        base_url: Some("http://127.0.0.1:8000"),
+        serves: &[Chat, Complete, Embed, Rerank, Score, Tokenize, Detokenize],
+        ..Host::PLAIN
+    };
+    /// OpenAI itself.
+    OPENAI = Host {
+        name: "openai",
+        about: "OpenAI's API",
+        prefix: "OPENAI",
+        base_url: Some("https://api.openai.com/v1"),
+        ..Host::SERVICE
+    };
+    /// An Ollama server.
+    OLLAMA = Host {
+        name: "ollama",
+        about: "an Ollama server",
+        prefix: "OLLAMA",
+        url_aliases: &["OLLAMA_HOST"], // what its own command line reads
+        base_url: Some("http://127.0.0.1:11434"),
+        has_many_models: true, // its list begins with the one that was pulled last
+        ..Host::PLAIN
+    };
+    /// llama.cpp's server.
+    LLAMA_SERVER = Host {
+        name: "llama-server",
+        about: "llama.cpp's llama-server",
+        prefix: "LLAMA_SERVER",
+        base_url: Some("http://127.0.0.1:8080"),
+        serves: &[Chat, Complete, Embed, Rerank],
+        ..Host::PLAIN // its /tokenize knows no chat template and counts nothing
+    };
+    /// LM Studio.
+    LM_STUDIO = Host {
+        name: "lm-studio",
+        about: "LM Studio",
+        prefix: "LM_STUDIO",
+        base_url: Some("http://127.0.0.1:1234/v1"),
+        has_many_models: true,
+        ..Host::PLAIN
+    };
+    /// An SGLang server.
+    SGLANG = Host {
+        name: "sglang",
+        about: "an SGLang server",
+        prefix: "SGLANG",
+        base_url: Some("http://127.0.0.1:30000"),
+        ..Host::PLAIN
+    };
+    /// Hugging Face's Text Generation Inference.
+    TGI = Host {
+        name: "tgi",
+        about: "Hugging Face's Text Generation Inference",
+        prefix: "TGI",
+        base_url: Some("http://127.0.0.1:3000"),
+        serves: &[Chat, Complete],
+        ..Host::PLAIN
+    };
+    /// Hugging Face's Text Embeddings Inference.
+    TEI = Host {
+        name: "tei",
+        about: "Hugging Face's Text Embeddings Inference",
+        prefix: "TEI",
+        base_url: Some("http://127.0.0.1:3000"),
+        serves: &[Embed],
+        ..Host::PLAIN
+    };
+    /// OpenRouter.
+    OPENROUTER = Host {
+        name: "openrouter",
+        about: "OpenRouter, in front of most services",
+        prefix: "OPENROUTER",
+        base_url: Some("https://openrouter.ai/api/v1"),
+        ..Host::SERVICE
+    };
+    /// Groq.
+    GROQ = Host {
+        name: "groq",
+        about: "Groq's API",
+        prefix: "GROQ",
+        base_url: Some("https://api.groq.com/openai/v1"),
+        serves: &[Chat],
+        ..Host::SERVICE
+    };
+    /// Mistral.
+    MISTRAL = Host {
+        name: "mistral",
+        about: "Mistral's API",
+        prefix: "MISTRAL",
+        base_url: Some("https://api.mistral.ai/v1"),
+        serves: &[Chat, Embed],
+        tells_usage: false, // it refuses fields it does not know, and tells what an answer cost without being asked
+        ..Host::SERVICE
+    };
+    /// DeepSeek.
+    DEEPSEEK = Host {
+        name: "deepseek",
+        about: "DeepSeek's API",
+        prefix: "DEEPSEEK",
+        base_url: Some("https://api.deepseek.com/v1"),
+        serves: &[Chat],
+        ..Host::SERVICE
+    };
+    /// Together.
+    TOGETHER = Host {
+        name: "together",
+        about: "Together's API",
+        prefix: "TOGETHER",
+        base_url: Some("https://api.together.xyz/v1"),
+        ..Host::SERVICE
+    };
+    /// Any other host.
+    COMPATIBLE = Host {
+        name: "compatible",
+        about: "any other OpenAI-compatible host",
+        prefix: "LLM",
+        key_variable: Some("LLM_UPSTREAM_API_KEY"), // LLM_API_KEY is what our own server asks of its clients
+        ..Host::PLAIN
+    };
+}
+
+/// The row of this name.
+pub fn find(name: &str) -> Option<&'static Host> {
+    HOSTS.iter().find(|host| host.name == name)
+}
 
 fn build(host: &'static Host, table: &Table) -> Result<Arc<dyn Provider>> {
     Ok(Arc::new(Http::new(host, settings(table)?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Operation;
+    use crate::provider::PROVIDERS;
+
+    #[test]
+    fn every_host_is_a_provider_and_can_be_built_from_its_row() {
+        for host in HOSTS {
+            let kind = PROVIDERS.iter().find(|kind| kind.name == host.name).expect(host.name);
+            let mut table = Table::from_iter([("api_key".to_owned(), "k".into())]);
+            // Without TLS no https host can be built, and one host has no address of its own.
+            let here = host.base_url.filter(|url| url.starts_with("http://")).unwrap_or("http://127.0.0.1:1/x/v1");
+            table.insert("base_url".into(), here.into());
+            let provider = (kind.build)(&table).unwrap();
+            assert_eq!(provider.serves(), host.operations(), "{}", host.name);
+        }
+    }
+
+    #[test]
+    fn no_two_hosts_share_a_name_or_a_variable() {
+        for (i, host) in HOSTS.iter().enumerate() {
+            let same = |other: &&Host| other.name == host.name || other.prefix == host.prefix;
+            assert_eq!(HOSTS.iter().position(|other| same(&other)), Some(i), "{}", host.name);
+        }
+    }
+
+    #[test]
+    fn a_service_without_its_key_is_refused_before_it_is_asked() {
+        let built = |table: &str| (GROQ.build)(&table.parse().unwrap());
+        let error = built("").err().unwrap().to_string();
+        assert_eq!(error, "api_key: is missing: groq answers nobody without a key");
+        // Whoever says where the host is may have a door in front that needs none.
+        assert!(built("base_url = 'http://127.0.0.1:9/v1'").is_ok());
+        assert!(!find("groq").unwrap().operations().contains(Operation::Embed));
+    }
 }

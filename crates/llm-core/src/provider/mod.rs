@@ -15,9 +15,19 @@ use crate::error::{Error, Result};
 /// The kinds of provider that are built in, in the order in which help lists them. Doors may pass further ones, such as
 /// the engine's, when they build a configuration.
 pub const PROVIDERS: &[Kind] = &[
-    hosts::VLLM,       // what this project is made for
-    hosts::OPENAI,     // the API itself
-    hosts::OLLAMA,     // many laptops have it
+    hosts::VLLM,         // what this project is made for
+    hosts::OPENAI,       // the API itself
+    hosts::OLLAMA,       // many laptops have it
+    hosts::LLAMA_SERVER, // so do those who build llama.cpp themselves
+    hosts::LM_STUDIO,    // and those who do not
+    hosts::SGLANG,       // what else serves GPUs
+    hosts::TGI,
+    hosts::TEI,
+    hosts::OPENROUTER, // services, for those who may send their words there
+    hosts::GROQ,
+    hosts::MISTRAL,
+    hosts::DEEPSEEK,
+    hosts::TOGETHER,
     hosts::COMPATIBLE, // everyone else
     fake::FAKE,        // for tests and demonstrations
     replay::REPLAY,    // what a real server once said, again

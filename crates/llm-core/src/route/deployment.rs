@@ -24,7 +24,7 @@ const ANY_NAME: [&str; 2] = ["llamacpp", "fake"];
 pub struct Deployment {
     /// Its name: `coder/0`.
     pub name: String,
-    /// What the host calls the model; `None` passes on the client's word.
+    /// What the host calls the model; `None` passes on the client's word, and `""` is the first that the host lists.
     pub model: Option<Arc<str>>,
     /// Who answers there, as it is, for probes and loading.
     pub provider: Arc<dyn Provider>,
@@ -44,9 +44,9 @@ impl Deployment {
     /// What the host calls the model that this call means; one that names none gets the first on the host's list that may
     /// be asked this.
     pub(super) async fn name_for(&self, call: &Call) -> Result<Option<Arc<str>>> {
-        let is_named = self.model.is_some() || !call.model.is_empty() || call.operation == Operation::Models;
+        let is_named = !self.model.as_ref().unwrap_or(&call.model).is_empty() || call.operation == Operation::Models;
         if is_named || !self.lists_models() {
-            return Ok(self.model.clone());
+            return Ok(self.model.clone().filter(|name| !name.is_empty()));
         }
         if self.health.models().is_empty() {
             self.probe().await?;

@@ -8,6 +8,7 @@ mod chunks;
 mod connect;
 mod events;
 mod head;
+mod host;
 mod inline;
 mod pool;
 
@@ -26,6 +27,7 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use connect::Target;
 use head::{Head, Request as Asked};
+pub use host::Host;
 use inline::Inline;
 use pool::Pool;
 
@@ -33,17 +35,6 @@ use pool::Pool;
 const MAX_BODY: usize = 256 << 20;
 /// A refusal is read so far, in bytes.
 const MAX_REFUSAL: usize = 64 << 10;
-
-/// What differs from host to host: a row of data.
-#[derive(Debug)]
-pub struct Host {
-    /// Where it usually is; `None` if the user must say.
-    pub base_url: Option<&'static str>,
-    /// It answers `/tokenize` and `/detokenize`.
-    pub tokenizes: bool,
-    /// It understands `stream_options.include_usage`.
-    pub tells_usage: bool,
-}
 
 /// A host's settings.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -73,8 +64,11 @@ impl Http {
     /// # Errors
     /// `Config`, naming the setting that is wrong.
     pub fn new(host: &'static Host, config: Config) -> Result<Http> {
+        check_key(host, &config)?;
         let base = config.base_url.as_deref().or(host.base_url);
-        let base = base.ok_or_else(|| Error::config("`base_url` is missing: where is the host?").at("base_url"))?;
+        let base = base.ok_or_else(|| {
+            Error::config("is missing: where is the host? It looks like http://localhost:8000/v1").at("base_url")
+        })?;
         let (target, prefix) = Target::parse(base).map_err(|e| e.at("base_url"))?;
         let openings = openings(&prefix, dialect::openai(), &headers(&target, &config)?)?;
         // Far from any real connect time within a site, and short enough to try the next host.
@@ -120,10 +114,18 @@ impl Provider for Http {
     }
 
     fn serves(&self) -> Operations {
-        use Operation::*;
-        let tokens = if self.host.tokenizes { [Tokenize, Detokenize].into() } else { Operations::NONE };
-        tokens | [Chat, Complete, Embed, Models].into()
+        self.host.operations()
     }
+}
+
+/// A service would refuse every call; whoever names another address may need no key there.
+fn check_key(host: &Host, config: &Config) -> Result<()> {
+    let has_key = config.api_key.as_ref().is_some_and(|key| !key.reveal().is_empty());
+    if !host.needs_key || has_key || !config.headers.is_empty() || config.base_url.is_some() {
+        return Ok(());
+    }
+    let message = format!("is missing: {} answers nobody without a key", host.name);
+    Err(Error::config(message).at("api_key"))
 }
 
 fn unsupported(operation: Operation) -> Error {

@@ -1,0 +1,56 @@
+//! What differs from host to host, as a row of data: code asks the row and never the host's name.
+use crate::call::{Operation, Operations};
+
+/// A host: where it is, what it can be asked, and its quirks.
+#[derive(Debug)]
+pub struct Host {
+    /// What `provider = ".."` says.
+    pub name: &'static str,
+    /// One line for help and documents.
+    pub about: &'static str,
+    /// What its variables begin with: `VLLM` for `VLLM_BASE_URL`.
+    pub prefix: &'static str,
+    /// Other names of its variable for the base URL, which its own tools use.
+    pub url_aliases: &'static [&'static str],
+    /// The variable with its key, if it is not `.._API_KEY`.
+    pub key_variable: Option<&'static str>,
+    /// Where it usually is; `None` if the user must say.
+    pub base_url: Option<&'static str>,
+    /// It answers nobody without a key: so much is known before it is asked.
+    pub needs_key: bool,
+    /// Its list of models is long and its first model nobody's choice.
+    pub has_many_models: bool,
+    /// What it can be asked. Every host lists its models.
+    pub serves: &'static [Operation],
+    /// It understands `stream_options.include_usage`.
+    pub tells_usage: bool,
+}
+
+impl Host {
+    /// A host in somebody's own network that is asked as OpenAI is; the other rows say what they do differently.
+    pub const PLAIN: Host = Host {
+        name: "",
+        about: "",
+        prefix: "",
+        url_aliases: &[],
+        key_variable: None,
+        base_url: None,
+        needs_key: false,
+        has_many_models: false,
+        serves: &[Operation::Chat, Operation::Complete, Operation::Embed],
+        tells_usage: true,
+    };
+
+    /// A company's service, open to those with a key.
+    pub const SERVICE: Host = Host { needs_key: true, has_many_models: true, ..Host::PLAIN };
+
+    /// What it can be asked.
+    pub fn operations(&self) -> Operations {
+        self.serves.iter().fold(Operation::Models.into(), |all, &operation| all | operation.into())
+    }
+
+    /// The variable with its key.
+    pub fn key_variable(&self) -> String {
+        self.key_variable.map_or_else(|| format!("{}_API_KEY", self.prefix), str::to_owned)
+    }
+}
