@@ -59,7 +59,8 @@ impl Config {
         places.finish()?.with_env(lookup)
     }
 
-    /// What the environment says of the whole house: retries, timeout, queue. It goes before what a file says.
+    /// What the environment says of the whole house: retries, timeout, queue, which go before what a file says, and the
+    /// proxies for those hosts that name none.
     ///
     /// # Errors
     /// `Config`, naming the variable.
@@ -73,7 +74,7 @@ impl Config {
             section.insert(setting.to_owned(), found.number()?.into());
             self.origins.note(variable.setting, found.variable);
         }
-        Ok(self)
+        self.with_proxies(&Env(lookup))
     }
 }
 

@@ -7,6 +7,7 @@ mod family;
 mod lookup;
 pub mod origins;
 mod places;
+mod proxies;
 mod run;
 pub mod variables;
 

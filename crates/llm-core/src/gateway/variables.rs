@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::family::{self, Purpose};
+use super::proxies;
 use crate::provider::hosts::HOSTS;
 use crate::provider::http::Host;
 
@@ -80,7 +81,8 @@ pub fn sections() -> Vec<Section> {
     let providers = [AI_PROVIDER].into_iter().chain(family::PURPOSES.iter().map(Purpose::provider_variable));
     let who = Section { title: "Who answers".into(), variables: providers.collect() };
     let house = Section { title: "Patience, for every model".into(), variables: HOUSE.to_vec() };
-    [who].into_iter().chain(HOSTS.iter().map(section)).chain([house]).collect()
+    let proxies = Section { title: "The way to hosts".into(), variables: proxies::VARIABLES.to_vec() };
+    [who].into_iter().chain(HOSTS.iter().map(section)).chain([house, proxies]).collect()
 }
 
 fn section(host: &Host) -> Section {
@@ -135,8 +137,7 @@ mod tests {
             assert_eq!(all.iter().position(|other| other.name == variable.name), Some(i), "{}", variable.name);
             assert!(variable.about.len() > 15, "{}", variable.name);
         }
-        for name in
-            ["VLLM_RERANK_BASE_URL", "VLLM_EMBEDDING_DIMENSIONS", "OPENAI_VISION_MODEL", "LLM_UPSTREAM_API_KEY"]
+        for name in ["VLLM_RERANK_BASE_URL", "VLLM_EMBEDDING_DIMENSIONS", "OPENAI_VISION_MODEL", "LLM_UPSTREAM_API_KEY"]
         {
             assert!(all.iter().any(|v| v.name == name), "{name}");
         }

@@ -1,4 +1,4 @@
-//! Where a host is, and a connection to it: plain, or TLS behind the feature `tls`.
+//! Where a host is, and a connection to it: plain or TLS, straight or by way of a proxy.
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,13 +7,16 @@ use http::{HeaderValue, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::proxy::Proxy;
+use super::tls::Tls;
 use crate::error::{Error, Kind, Result};
 
-/// Where a host is.
+/// Where a host is, and the way there.
 pub(super) struct Target {
     host: String,
     port: u16,
     tls: Option<Tls>,
+    proxy: Option<Proxy>,
 }
 
 impl Target {
@@ -32,30 +35,70 @@ impl Target {
         let path = uri.path().trim_end_matches('/');
         let prefix = path.strip_suffix("/v1").unwrap_or(path).to_owned();
         let host = host.trim_matches(['[', ']']).to_owned(); // IPv6
-        Ok((Target { host, port: uri.port_u16().unwrap_or(default_port), tls }, prefix))
+        Ok((Target { host, port: uri.port_u16().unwrap_or(default_port), tls, proxy: None }, prefix))
+    }
+
+    /// The same by way of a proxy.
+    pub(super) fn through(self, proxy: Option<Proxy>) -> Target {
+        Target { proxy, ..self }
+    }
+
+    /// The same, trusting the authorities of this file too.
+    ///
+    /// # Errors
+    /// `Config` if there is none in it.
+    pub(super) fn trusting(mut self, ca_file: &std::path::Path) -> Result<Target> {
+        self.tls = self.tls.map(|tls| tls.trusting(ca_file)).transpose()?;
+        Ok(self)
+    }
+
+    /// `host:port`.
+    fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("{host}:{}", self.port)
     }
 
     pub(super) fn host_header(&self) -> Result<HeaderValue> {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        HeaderValue::from_str(&format!("{host}:{}", self.port))
-            .map_err(|_| Error::config("no such host name").at("base_url"))
+        HeaderValue::from_str(&self.authority()).map_err(|_| Error::config("no such host name").at("base_url"))
+    }
+
+    /// The proxy that is told in each request where it goes; through a tunnel none is.
+    fn telling_proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| self.tls.is_none())
+    }
+
+    /// What stands before a request's path.
+    pub(super) fn before_path(&self) -> String {
+        self.telling_proxy().map(|_| format!("http://{}", self.authority())).unwrap_or_default()
+    }
+
+    pub(super) fn proxy_authorization(&self) -> Option<&HeaderValue> {
+        self.telling_proxy()?.authorization.as_ref()
     }
 
     pub(super) async fn connect(&self) -> Result<Stream> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?; // a token is smaller than a packet
-        match &self.tls {
-            None => Ok(Stream::Plain(tcp)),
-            Some(tls) => tls.shake_hands(tcp).await,
+        let (host, port, who) = match &self.proxy {
+            Some(proxy) => (&proxy.host, proxy.port, "proxy"),
+            None => (&self.host, self.port, "upstream"),
+        };
+        let mut tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|e| unreachable(who, e))?;
+        tcp.set_nodelay(true).map_err(|e| unreachable(who, e))?; // a token is smaller than a packet
+        match (&self.tls, &self.proxy) {
+            (None, _) => Ok(Stream::Plain(tcp)),
+            (Some(tls), None) => tls.shake_hands(tcp).await,
+            (Some(tls), Some(proxy)) => {
+                proxy.tunnel(&mut tcp, &self.authority()).await?;
+                tls.shake_hands(tcp).await
+            }
         }
     }
 }
 
-fn unreachable(error: std::io::Error) -> Error {
+pub(super) fn unreachable(who: &str, error: std::io::Error) -> Error {
     let what = match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "the upstream refuses connections: is it running?",
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::Other => "the upstream's host name is unknown",
-        _ => "the upstream cannot be reached",
+        std::io::ErrorKind::ConnectionRefused => format!("the {who} refuses connections: is it running?"),
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::Other => format!("the {who}'s host name is unknown"),
+        _ => format!("the {who} cannot be reached"),
     };
     Error::new(Kind::Unavailable, what).because(error)
 }
@@ -99,67 +142,6 @@ impl AsyncWrite for Stream {
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         each!(self, s => Pin::new(s).poll_shutdown(cx))
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-struct Tls;
-
-#[cfg(not(feature = "tls"))]
-impl Tls {
-    fn new(_: &str) -> Result<Tls> {
-        Err(Error::config("https needs llm-core's feature `tls`"))
-    }
-    async fn shake_hands(&self, _: TcpStream) -> Result<Stream> {
-        Err(Error::config("https needs llm-core's feature `tls`"))
-    }
-}
-
-#[cfg(feature = "tls")]
-use tls::Tls;
-
-#[cfg(feature = "tls")]
-mod tls {
-    use std::sync::{Arc, OnceLock};
-
-    use tokio::net::TcpStream;
-    use tokio_rustls::TlsConnector;
-    use tokio_rustls::rustls::crypto::ring;
-    use tokio_rustls::rustls::pki_types::ServerName;
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-
-    use super::{Stream, unreachable};
-    use crate::error::{Error, Result};
-
-    /// Trusts what the system trusts, which includes a company's own authority.
-    pub(super) struct Tls {
-        name: ServerName<'static>,
-        connector: OnceLock<TlsConnector>, // reading the certificates takes milliseconds: not while building
-    }
-
-    impl Tls {
-        pub(super) fn new(host: &str) -> Result<Tls> {
-            let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
-            let name = name.map_err(|_| Error::config(format!("{host} is no name for a certificate")))?;
-            Ok(Tls { name, connector: OnceLock::new() })
-        }
-
-        pub(super) async fn shake_hands(&self, tcp: TcpStream) -> Result<Stream> {
-            let connector = self.connector.get_or_init(connector);
-            let stream = connector.connect(self.name.clone(), tcp).await.map_err(unreachable)?;
-            Ok(Stream::Tls(Box::new(stream)))
-        }
-    }
-
-    fn connector() -> TlsConnector {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        TlsConnector::from(Arc::new(config))
     }
 }
 

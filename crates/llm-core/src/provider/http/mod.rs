@@ -11,13 +11,16 @@ mod head;
 mod host;
 mod inline;
 mod pool;
+mod proxy;
+mod tls;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 
@@ -30,6 +33,7 @@ use head::{Head, Request as Asked};
 pub use host::Host;
 use inline::Inline;
 use pool::Pool;
+use proxy::Proxy;
 
 /// A whole body may be this long, in bytes: 4,096 vectors of 3,072 numbers as text.
 const MAX_BODY: usize = 256 << 20;
@@ -46,6 +50,11 @@ pub struct Config {
     pub api_key: Option<Secret>,
     /// Sent with every request.
     pub headers: BTreeMap<String, String>,
+    /// A proxy on the way there: `http://[user:password@]host:port`; empty or `off` for none, whatever the environment
+    /// says.
+    pub proxy: Option<Secret>,
+    /// A PEM file with the authorities of its certificate, trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
     /// How long connecting may take, in milliseconds.
     pub connect_timeout_ms: Option<u64>,
 }
@@ -70,6 +79,8 @@ impl Http {
             Error::config("is missing: where is the host? It looks like http://localhost:8000/v1").at("base_url")
         })?;
         let (target, prefix) = Target::parse(base).map_err(|e| e.at("base_url"))?;
+        let target = way(target, &config)?;
+        let prefix = target.before_path() + &prefix;
         let openings = openings(&prefix, dialect::openai(), &headers(&target, &config)?)?;
         // Far from any real connect time within a site, and short enough to try the next host.
         let timeout = Duration::from_millis(config.connect_timeout_ms.unwrap_or(5_000));
@@ -128,6 +139,16 @@ fn check_key(host: &Host, config: &Config) -> Result<()> {
     Err(Error::config(message).at("api_key"))
 }
 
+/// The way to a host: its proxy, and whom its certificate must come from.
+fn way(target: Target, config: &Config) -> Result<Target> {
+    let proxy = config.proxy.as_ref().map(Secret::reveal).filter(|url| !matches!(url.trim(), "" | "off"));
+    let target = target.through(proxy.map(Proxy::parse).transpose().map_err(|e| e.at("proxy"))?);
+    match &config.ca_file {
+        Some(path) => target.trusting(path).map_err(|e| e.at("ca_file")),
+        None => Ok(target),
+    }
+}
+
 fn unsupported(operation: Operation) -> Error {
     Error::new(Kind::Unsupported, format!("this host cannot {operation}; vLLM and the built-in engine can"))
 }
@@ -152,6 +173,9 @@ fn headers(target: &Target, config: &Config) -> Result<HeaderMap> {
     headers.insert(HOST, target.host_header()?);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    if let Some(authorization) = target.proxy_authorization() {
+        headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+    }
     if let Some(key) = config.api_key.as_ref().filter(|k| !k.reveal().is_empty()) {
         let wrong = |_| Error::config("the key has characters that no header may have").at("api_key");
         let mut value = HeaderValue::from_str(&format!("Bearer {}", key.reveal())).map_err(wrong)?;
