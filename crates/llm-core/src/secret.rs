@@ -1,5 +1,5 @@
 //! A key that no log, error or debug print shows.
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A secret text.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -21,5 +21,12 @@ impl Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// A configuration may be shown; what stands in its secrets may not.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.0.is_empty() { "(not set)" } else { "(set)" })
     }
 }

@@ -2,11 +2,35 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use llm_core::gateway::variables::Variable;
 use llm_core::{Error, Result, secret::Secret};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+/// The variables of the server and of whoever starts it, for `.env.example` and `llm config`.
+pub const VARIABLES: &[Variable] = &[
+    Variable::new("LLM_CONFIG", "a TOML file that says more than variables can: several models, queues, fallbacks", ""),
+    Variable::new("LLM_LISTEN", "the server's address", "127.0.0.1:8000").of("server.listen"),
+    Variable::new("LLM_METRICS_LISTEN", "a second address for metrics alone, without a key, or off", "127.0.0.1:9090")
+        .of("server.metrics"),
+    Variable::new(
+        "LLM_API_KEY",
+        "the key that the server's clients must send; a server that others can reach makes one where there is none",
+        "",
+    )
+    .secret()
+    .of("server.api_key"),
+    Variable::new("LLM_THREADS", "the server's threads, each with a runtime of its own; 0 is one per core", "0")
+        .of("server.threads"),
+    Variable::new("LLM_LOG", "where the server's log of calls goes: stderr, off or a file", "stderr").of("server.log"),
+    Variable::new(
+        "LLM_DATA_DIR",
+        "where models and the server's own key are kept, if not in the user's data folder: ~/.local/share/llm",
+        "",
+    ),
+];
 
 /// Where it listens, who may ask, and how much.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The API's address. `LLM_LISTEN`.
@@ -147,6 +171,20 @@ mod tests {
         let env = |name: &str| (name == "LLM_LISTEN").then(|| "0.0.0.0:9".to_owned());
         let config = config.with_env(&env).unwrap();
         assert!(config.listen.port() == 9 && config.is_exposed());
+    }
+
+    #[test]
+    fn what_the_variables_say_of_defaults_is_true() {
+        let shown = serde_json::to_value(Config::default()).unwrap();
+        for variable in VARIABLES {
+            let Some(setting) = variable.setting.strip_prefix("server.") else { continue };
+            let holds = match &shown[setting] {
+                serde_json::Value::Null => String::new(),
+                serde_json::Value::String(text) => text.clone(),
+                value => value.to_string(),
+            };
+            assert_eq!(variable.default, holds, "{}", variable.name);
+        }
     }
 
     #[test]

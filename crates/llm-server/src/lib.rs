@@ -15,7 +15,7 @@ mod signals;
 mod sockets;
 mod telemetry;
 
-pub use config::{Config, Secrets};
+pub use config::{Config, Secrets, VARIABLES};
 pub use run::{Server, start};
 pub use signals::until_signal;
 pub use telemetry::Telemetry;

@@ -48,10 +48,13 @@ fn parts<'a>(file: &'a Source, list: &List) -> Vec<&'a str> {
     stem.into_iter().chain(declared(&file.code, list.line)).collect()
 }
 
-/// `pub const VLLM: Kind = ..` declares VLLM.
+/// `pub const VLLM: Kind = ..` declares VLLM; what a macro declares, a test beside it must look after.
 fn declared<'a>(code: &'a str, line: &str) -> impl Iterator<Item = &'a str> {
     let constants = code.split("const ").skip(1).filter_map(|rest| rest.split_once(':'));
-    constants.filter(move |(_, kind)| kind.trim_start().split([' ', '=']).next() == Some(line)).map(|(name, _)| name)
+    constants
+        .filter(move |(_, kind)| kind.trim_start().split([' ', '=']).next() == Some(line))
+        .map(|(name, _)| name)
+        .filter(|name| !name.starts_with('$'))
 }
 
 /// The text of the list, from its name to its end.

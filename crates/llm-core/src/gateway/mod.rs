@@ -9,6 +9,7 @@ pub mod origins;
 mod places;
 mod proxies;
 mod run;
+pub mod shown;
 pub mod variables;
 
 use std::sync::{Arc, Mutex, PoisonError};

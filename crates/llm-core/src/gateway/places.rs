@@ -38,7 +38,10 @@ impl<'e> Places<'e> {
             Some(_) if choice.reach == Reach::Own => Err(cannot(purpose, choice)),
             Some(_) => Ok(()),
             None if choice.provider == ENGINE => self.add_engine(purpose, choice),
-            None => Ok(self.add_other(purpose, choice)),
+            None => {
+                self.add_other(purpose, choice);
+                Ok(())
+            }
         }
     }
 
@@ -118,6 +121,10 @@ impl<'e> Places<'e> {
         };
         let there = (key != name).then_some(name);
         self.insert(&key, purpose, choice, place, there);
+        let first = ["default_model", "vision_model"].into_iter().zip([purpose.is_text(), purpose.is_vision()]);
+        for (path, _) in first.filter(|(_, is_first)| *is_first) {
+            self.config.origins.note(path, variable.clone());
+        }
         self.config.origins.note(format!("models.{key}.operations"), variable);
     }
 

@@ -27,7 +27,7 @@ use llm_core::Error;
 pub use download::Download;
 pub use models::{MODELS, Model};
 pub use progress::{Progress, Stage, Tell};
-pub use store::{FETCH, Store};
+pub use store::{FETCH, Store, VARIABLES};
 pub use web::client;
 
 fn unwritable(path: &Path, error: std::io::Error) -> Error {

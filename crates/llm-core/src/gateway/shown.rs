@@ -1,0 +1,161 @@
+//! A configuration as people look at it: every setting with its value and where it came from, and no secret.
+use serde_json::Value;
+use toml::Table;
+
+use super::config::{Config, DeploymentConfig, ModelConfig};
+use super::origins::Origin;
+use super::variables::HOUSE;
+use crate::provider::hosts;
+
+/// One setting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// Its path: `models.coder.base_url`.
+    pub path: String,
+    /// Its value; of a secret only whether it is set.
+    pub value: Value,
+    /// Where it came from; `None` is the default.
+    pub origin: Option<Origin>,
+}
+
+/// What stands for a secret.
+pub const SET: &str = "(set)";
+/// What stands for a secret that there is none of.
+pub const NOT_SET: &str = "(not set)";
+
+impl Config {
+    /// Every setting that holds, defaults of the house and of its hosts included.
+    ///
+    /// ```
+    /// use llm_core::Config;
+    /// let config = Config::from_toml("[models.a]\nprovider = 'vllm'\napi_key = 's3cret'")?;
+    /// let shown = config.shown();
+    /// let key = shown.iter().find(|setting| setting.path == "models.a.api_key").unwrap();
+    /// assert_eq!(key.value, "(set)");
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
+    pub fn shown(&self) -> Vec<Setting> {
+        let mut list = List { config: self, settings: Vec::new() };
+        list.put("default_model", self.default_model.clone());
+        list.put("vision_model", self.vision_model.clone());
+        for (name, model) in &self.models {
+            list.model(&format!("models.{name}"), model);
+        }
+        list.table("", &self.policies);
+        for variable in HOUSE {
+            list.default(variable.setting, number_or_text(&variable.default));
+        }
+        list.settings
+    }
+}
+
+struct List<'c> {
+    config: &'c Config,
+    settings: Vec<Setting>,
+}
+
+impl List<'_> {
+    /// A setting, if it is set.
+    fn put(&mut self, path: &str, value: Option<impl Into<Value>>) {
+        let Some(value) = value.map(Into::into) else { return };
+        let origin = self.config.origins.get(path).cloned();
+        self.settings.push(Setting { value: harmless(path, value), path: path.to_owned(), origin });
+    }
+
+    /// What holds where nothing is set.
+    fn default(&mut self, path: &str, value: Value) {
+        if !self.settings.iter().any(|setting| setting.path == path) {
+            self.settings.push(Setting { path: path.to_owned(), value, origin: None });
+        }
+    }
+
+    fn model(&mut self, path: &str, model: &ModelConfig) {
+        let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+        self.put(&format!("{path}.aliases"), some(&model.aliases));
+        self.put(&format!("{path}.fallback"), some(&model.fallback));
+        self.put(&format!("{path}.operations"), model.operations.clone());
+        self.put(&format!("{path}.vision"), model.vision.then_some(true));
+        self.put(&format!("{path}.dimensions"), model.dimensions);
+        self.table(path, &model.policies);
+        match &model.deployments[..] {
+            [only] => self.deployment(path, only),
+            several => {
+                for (i, deployment) in several.iter().enumerate() {
+                    self.deployment(&format!("{path}.deployments.{i}"), deployment);
+                }
+            }
+        }
+    }
+
+    fn deployment(&mut self, path: &str, deployment: &DeploymentConfig) {
+        self.put(&format!("{path}.provider"), Some(deployment.provider.clone()));
+        self.put(&format!("{path}.model"), deployment.model.clone());
+        self.table(path, &deployment.settings);
+        self.table(path, &deployment.policies);
+        if let Some(host) = hosts::find(&deployment.provider) {
+            self.default(&format!("{path}.base_url"), host.base_url.unwrap_or(NOT_SET).into());
+            self.default(&format!("{path}.api_key"), NOT_SET.into());
+        }
+    }
+
+    fn table(&mut self, path: &str, table: &Table) {
+        for (name, value) in table {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            match value {
+                toml::Value::Table(inner) => self.table(&path, inner),
+                value => self.put(&path, serde_json::to_value(value).ok()),
+            }
+        }
+    }
+}
+
+fn number_or_text(text: &str) -> Value {
+    text.parse::<u64>().map_or_else(|_| text.into(), Value::from)
+}
+
+/// A value that may be shown. Whatever is called a key is a secret, a header may hold one, and so may an address.
+fn harmless(path: &str, value: Value) -> Value {
+    let name = path.rsplit('.').next().unwrap_or_default().to_lowercase();
+    let is_secret = ["key", "token", "secret", "password"].iter().any(|word| name.ends_with(word));
+    match value {
+        Value::String(text) if is_secret || path.contains(".headers.") => {
+            if text.is_empty() { NOT_SET } else { SET }.into()
+        }
+        Value::String(text) => without_user(&text).into(),
+        value => value,
+    }
+}
+
+/// `http://user:password@host` without the two.
+fn without_user(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{SET}@{host}{}", &rest[end..]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let text = "[models.a]\nprovider = 'vllm'\nbase_url = 'http://me:s3cret@gpu/v1'\napi_key = 's3cret'\n\
+                    proxy = 'http://me:s3cret@gate:1'\nheaders = { x-auth = 's3cret' }\n";
+        let shown = Config::from_toml(text).unwrap().shown();
+        let text = format!("{shown:?}");
+        assert!(!text.contains("s3cret") && text.contains("http://(set)@gpu/v1") && text.contains("@gate:1"), "{text}");
+    }
+
+    #[test]
+    fn settings_that_nobody_made_are_shown_as_defaults() {
+        let config = Config::from_toml("[retry]\nmax_retries = 9\n[models.a]\nprovider = 'ollama'").unwrap();
+        let shown = config.shown();
+        let value = |path: &str| shown.iter().find(|s| s.path == path).map(|s| s.value.clone()).unwrap();
+        assert_eq!(value("models.a.base_url"), "http://127.0.0.1:11434");
+        assert_eq!(value("models.a.api_key"), NOT_SET);
+        assert_eq!((value("retry.max_retries"), value("queue.waiting")), (9.into(), 100.into()));
+    }
+}
