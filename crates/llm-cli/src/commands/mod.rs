@@ -1,6 +1,7 @@
 //! The commands: a file and a line each, in the order in which the help lists them.
 mod check;
 mod completions;
+mod config;
 mod embed;
 mod models;
 mod serve;
@@ -11,8 +12,15 @@ use clap::ArgMatches;
 use crate::stop::Run;
 
 /// The commands, those that a newcomer needs first standing first.
-pub(crate) const COMMANDS: &[Command] =
-    &[serve::SERVE, models::MODELS, embed::EMBED, tokens::TOKENS, check::CHECK, completions::COMPLETIONS];
+pub(crate) const COMMANDS: &[Command] = &[
+    serve::SERVE,
+    models::MODELS,
+    embed::EMBED,
+    tokens::TOKENS,
+    check::CHECK,
+    config::CONFIG,
+    completions::COMPLETIONS,
+];
 
 /// A command: its name on the command line, one line about it, its arguments, and what it does.
 pub(crate) struct Command {
