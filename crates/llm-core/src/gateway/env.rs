@@ -5,7 +5,7 @@ use super::lookup::Env;
 use super::places::Places;
 use super::variables::{AI_PROVIDER, HOUSE};
 use crate::error::{Error, Result};
-use crate::provider::hosts::HOSTS;
+use crate::provider::hosts::{self, HOSTS};
 
 pub use super::lookup::Lookup;
 
@@ -103,7 +103,7 @@ pub(super) fn cannot(purpose: &Purpose, choice: &Choice) -> Error {
     let (who, what) = (&choice.provider, purpose.operations[0]);
     let what = if purpose.is_vision() { "look at images".to_owned() } else { what.to_string() };
     let with_engine = if purpose.word == EMBEDDING.word { ", engine" } else { "" };
-    let message = format!("{who} cannot {what}; those that can: {}{with_engine}", purpose.able());
+    let message = format!("{who} cannot {what}; those that can: {}{with_engine}", hosts::able(purpose.operations[0]));
     Error::config(message).at(&choice.variable)
 }
 

@@ -1,7 +1,6 @@
 //! What models are for, and the family of variables that each host has for it: `VLLM_EMBEDDING_MODEL`, `GROQ_API_KEY`.
 use super::variables::Variable;
 use crate::call::Operation;
-use crate::provider::hosts::HOSTS;
 use crate::provider::http::Host;
 
 /// Something that a model is for. A user may have another provider for each.
@@ -62,11 +61,6 @@ impl Purpose {
     /// Whether a host can be asked this.
     pub(super) fn suits(&self, host: &Host) -> bool {
         host.operations().contains(self.operations[0])
-    }
-
-    /// The hosts that can, for those who named one that cannot.
-    pub(super) fn able(&self) -> String {
-        HOSTS.iter().filter(|host| self.suits(host)).map(|host| host.name).collect::<Vec<_>>().join(", ")
     }
 
     /// The variables that say where its host is, the nearest first.

@@ -5,7 +5,7 @@ use toml::Table;
 
 use super::http::{Host, Http};
 use super::{Kind, settings};
-use crate::call::{Operation::*, Provider};
+use crate::call::{Operation, Operation::*, Provider};
 use crate::error::Result;
 
 /// Each row as a kind of provider, and all rows together.
@@ -152,6 +152,12 @@ pub fn find(name: &str) -> Option<&'static Host> {
     HOSTS.iter().find(|host| host.name == name)
 }
 
+/// Who can be asked this, for those who asked somebody that cannot.
+pub fn able(operation: Operation) -> String {
+    let able = HOSTS.iter().filter(|host| host.operations().contains(operation));
+    able.map(|host| host.name).collect::<Vec<_>>().join(", ")
+}
+
 fn build(host: &'static Host, table: &Table) -> Result<Arc<dyn Provider>> {
     Ok(Arc::new(Http::new(host, settings(table)?)?))
 }
@@ -159,7 +165,6 @@ fn build(host: &'static Host, table: &Table) -> Result<Arc<dyn Provider>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Operation;
     use crate::provider::PROVIDERS;
 
     #[test]

@@ -27,6 +27,7 @@ use serde::Deserialize;
 use crate::call::*;
 use crate::dialect::{self, Dialect};
 use crate::error::{Error, Kind, Result};
+use crate::provider::hosts;
 use crate::secret::Secret;
 use connect::Target;
 use head::{Head, Request as Asked};
@@ -108,7 +109,7 @@ impl Http {
 
     fn request(&self, call: &Call, wired: &Wired) -> Result<Asked> {
         let opening = self.openings.iter().find(|(operation, _)| *operation == call.operation);
-        let (_, opening) = opening.ok_or_else(|| unsupported(call.operation))?;
+        let (_, opening) = opening.ok_or_else(|| unsupported(self.host, call.operation))?;
         let body = (method(call.operation) == "POST").then(|| wired.bytes.clone());
         Ok(Asked::new(opening, &call.context.id, body))
     }
@@ -118,7 +119,7 @@ impl Provider for Http {
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         Box::pin(async move {
             if !self.serves().contains(call.operation) {
-                return Err(unsupported(call.operation));
+                return Err(unsupported(self.host, call.operation));
             }
             self.ask(call).await
         })
@@ -149,8 +150,9 @@ fn way(target: Target, config: &Config) -> Result<Target> {
     }
 }
 
-fn unsupported(operation: Operation) -> Error {
-    Error::new(Kind::Unsupported, format!("this host cannot {operation}; vLLM and the built-in engine can"))
+fn unsupported(host: &Host, operation: Operation) -> Error {
+    let message = format!("{} cannot {operation}; those that can: {}", host.name, hosts::able(operation));
+    Error::new(Kind::Unsupported, message)
 }
 
 fn method(operation: Operation) -> &'static str {
