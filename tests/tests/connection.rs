@@ -190,3 +190,15 @@ async fn a_connection_that_was_closed_while_it_was_idle_is_not_used_again() {
         assert_eq!(host.requests().len(), asked);
     }
 }
+
+/// One vLLM serves one model: who says where it is need not say what it is called.
+#[tokio::test]
+async fn a_model_without_a_name_is_the_first_that_its_host_lists() {
+    let listed = r#"{"object":"list","data":[{"id":"org/first","object":"model"},{"id":"second","object":"model"}]}"#;
+    let lists = Step::Send(answer("200 OK", "content-type: application/json\r\n", listed));
+    let host = Raw::start(vec![vec![Step::Read, lists, Step::Read, good()]]).await;
+    let llm = llm(&format!("base_url = '{}'\nmodel = ''", host.url()));
+    let question = llm_core::ChatRequest::new("?").model("m");
+    assert_eq!(llm.chat(question).await.unwrap().text, "fine");
+    assert!(host.requests()[1].contains(r#""model":"org/first""#), "{:?}", host.requests());
+}

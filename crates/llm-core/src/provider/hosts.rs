@@ -90,6 +90,7 @@ hosts! {
         about: "Hugging Face's Text Embeddings Inference",
         prefix: "TEI",
         base_url: Some("http://127.0.0.1:3000"),
+        lists_models: false,
         serves: &[Embed],
         ..Host::PLAIN
     };

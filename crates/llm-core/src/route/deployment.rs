@@ -102,7 +102,7 @@ impl Deployment {
 
     /// The error of a host that lists other models than ours. It is well all the same, and may know ours by another name.
     fn missing(&self, models: &[ModelInfo]) -> Option<Error> {
-        let name = self.model.as_deref().filter(|_| !models.is_empty())?;
+        let name = self.model.as_deref().filter(|name| !name.is_empty() && !models.is_empty())?;
         if models.iter().any(|model| is_called(model, name)) {
             return None;
         }

@@ -20,7 +20,9 @@ pub struct Host {
     pub needs_key: bool,
     /// Its list of models is long and its first model nobody's choice.
     pub has_many_models: bool,
-    /// What it can be asked. Every host lists its models.
+    /// It answers `/v1/models`.
+    pub lists_models: bool,
+    /// What else it can be asked.
     pub serves: &'static [Operation],
     /// It understands `stream_options.include_usage`.
     pub tells_usage: bool,
@@ -37,6 +39,7 @@ impl Host {
         base_url: None,
         needs_key: false,
         has_many_models: false,
+        lists_models: true,
         serves: &[Operation::Chat, Operation::Complete, Operation::Embed],
         tells_usage: true,
     };
@@ -46,7 +49,8 @@ impl Host {
 
     /// What it can be asked.
     pub fn operations(&self) -> Operations {
-        self.serves.iter().fold(Operation::Models.into(), |all, &operation| all | operation.into())
+        let lists = if self.lists_models { Operation::Models.into() } else { Operations::NONE };
+        self.serves.iter().fold(lists, |all, &operation| all | operation.into())
     }
 
     /// The variable with its key.
