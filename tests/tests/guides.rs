@@ -1,7 +1,9 @@
 //! The guides name everything there is: providers, policies, routes and metrics, as the program itself lists them.
+use llm_core::Operation;
 use llm_core::dialect::DIALECTS;
 use llm_core::policy::POLICIES;
-use llm_core::provider::PROVIDERS;
+use llm_core::provider::http::Host;
+use llm_core::provider::{PROVIDERS, hosts::HOSTS};
 use llm_tests::house::House;
 use llm_tests::http;
 
@@ -40,4 +42,49 @@ fn every_route_and_metric_is_in_the_guide_to_the_server() {
     for name in names {
         assert!(guide.contains(name), "{name} is missing");
     }
+}
+
+#[test]
+fn the_guide_to_the_providers_has_the_table_of_hosts() {
+    let path = format!("{}/../docs/providers.md", env!("CARGO_MANIFEST_DIR"));
+    let text = guide("providers");
+    let (before, rest) = text.split_once("<!-- hosts: written by the test, BLESS=1 -->\n").expect("its mark");
+    let (_, after) = rest.split_once("<!-- end -->").expect("its other mark");
+    let rows: String = HOSTS.iter().map(row).collect();
+    let head =
+        "| name | what it is | prefix | where it usually is | key | can |\n| --- | --- | --- | --- | --- | --- |\n";
+    let written = format!("{before}<!-- hosts: written by the test, BLESS=1 -->\n{head}{rows}<!-- end -->{after}");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &written).expect("the guide can be written");
+    }
+    assert!(guide("providers") == written, "{path} is stale; BLESS=1 writes it anew");
+}
+
+fn row(host: &Host) -> String {
+    let url = host.base_url.map_or("you say".to_owned(), |url| format!("`{url}`"));
+    let key = if host.needs_key { "needed" } else { "if it wants one" };
+    let can: Vec<_> = host.operations().iter().filter(|o| *o != Operation::Models).map(Operation::name).collect();
+    format!("| `{}` | {} | `{}_` | {url} | {key} | {} |\n", host.name, host.about, host.prefix, can.join(", "))
+}
+
+#[test]
+fn the_examples_of_the_guide_to_the_providers_are_configurations() {
+    let guide = guide("providers");
+    let blocks = |fence: &str| {
+        let after = guide.split(fence).skip(1).map(|rest| rest.split("```").next().expect("an end").to_owned());
+        after.collect::<Vec<_>>()
+    };
+    for block in blocks("```sh\n") {
+        let lookup =
+            |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
+        let config = llm_core::Config::from_env(&lookup).unwrap();
+        llm_core::Gateway::with(&config, &[llm_engine::KIND], std::sync::Arc::new(())).unwrap();
+    }
+    for block in blocks("```toml\n") {
+        let config = llm_core::Config::from_toml(&block).unwrap();
+        // The file of its authorities is on no machine but the reader's.
+        let error = llm_core::Gateway::new(&config).err().expect("no such file").to_string();
+        assert!(error.starts_with("models.coder.ca_file: /etc/ssl/corp-ca.pem cannot be read"), "{error}");
+    }
+    assert_eq!((blocks("```sh\n").len(), blocks("```toml\n").len()), (2, 1));
 }
