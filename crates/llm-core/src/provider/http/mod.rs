@@ -63,6 +63,7 @@ pub struct Config {
 /// A host that is asked over HTTP.
 pub struct Http {
     host: &'static Host,
+    operations: Operations,
     speaks: Vec<&'static dyn Dialect>,
     openings: Vec<(Operation, Vec<u8>)>,
     pool: Arc<Pool>,
@@ -86,7 +87,7 @@ impl Http {
         // Far from any real connect time within a site, and short enough to try the next host.
         let timeout = Duration::from_millis(config.connect_timeout_ms.unwrap_or(5_000));
         let pool = Arc::new(Pool::new(target, timeout));
-        Ok(Http { host, speaks: vec![dialect::openai()], openings, pool })
+        Ok(Http { host, operations: host.operations(), speaks: vec![dialect::openai()], openings, pool })
     }
 
     async fn ask(&self, call: &Call) -> Result<Reply> {
@@ -126,7 +127,7 @@ impl Provider for Http {
     }
 
     fn serves(&self) -> Operations {
-        self.host.operations()
+        self.operations
     }
 }
 
