@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use llm_core::gateway::dotenv::Environment;
+use llm_core::gateway::shown::harmless;
 use llm_core::{Config, DeploymentConfig, Gateway, Llm};
 use llm_server::compose::{self, Composed};
 use toml::{Table, Value};
@@ -154,8 +155,9 @@ fn tidied(mut found: Vec<Found>) -> Vec<Found> {
     found.retain(|f| !f.value.trim().is_empty());
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found.dedup_by(|a, b| a.name == b.name);
-    for secret in found.iter_mut().filter(|f| f.name.ends_with("KEY")) {
-        secret.value = "(set)".into();
+    for found in &mut found {
+        let shown = harmless(&found.name, std::mem::take(&mut found.value).into());
+        found.value = shown.as_str().unwrap_or_default().to_owned();
     }
     found
 }
@@ -177,5 +179,6 @@ mod tests {
         let found = |name: &str, value: &str| Found { name: name.into(), value: value.into(), origin: "x".into() };
         let shown = tidied(vec![found("VLLM_API_KEY", "s3cret"), found("A", " "), found("VLLM_API_KEY", "s3cret")]);
         assert_eq!((shown.len(), shown[0].value.as_str()), (1, "(set)"));
+        assert_eq!(tidied(vec![found("HTTPS_PROXY", "me:s3cret@gate:1")])[0].value, "(set)@gate:1");
     }
 }

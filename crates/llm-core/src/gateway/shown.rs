@@ -113,26 +113,37 @@ fn number_or_text(text: &str) -> Value {
     text.parse::<u64>().map_or_else(|_| text.into(), Value::from)
 }
 
-/// A value that may be shown. Whatever is called a key is a secret, a header may hold one, and so may an address.
-fn harmless(path: &str, value: Value) -> Value {
+/// A value that may be shown, of a setting or a variable by this name. Whatever is called a key is a secret, a header may
+/// hold one, and so may an address.
+///
+/// ```
+/// use llm_core::gateway::shown::harmless;
+/// assert_eq!(harmless("HTTPS_PROXY", "http://me:s3cret@gate:3128".into()), "http://(set)@gate:3128");
+/// ```
+pub fn harmless(path: &str, value: Value) -> Value {
     let name = path.rsplit('.').next().unwrap_or_default().to_lowercase();
     let is_secret = ["key", "token", "secret", "password"].iter().any(|word| name.ends_with(word));
     match value {
         Value::String(text) if is_secret || path.contains(".headers.") => {
             if text.is_empty() { NOT_SET } else { SET }.into()
         }
-        Value::String(text) => without_user(&text).into(),
+        Value::String(text) => without_user(&name, text).into(),
         value => value,
     }
 }
 
-/// `http://user:password@host` without the two.
-fn without_user(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    match rest[..end].rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://{SET}@{host}{}", &rest[end..]),
-        None => text.to_owned(),
+/// `http://user:password@host` without the two; some write an address without its scheme.
+fn without_user(name: &str, text: String) -> String {
+    let is_address = name.ends_with("proxy") || name.ends_with("url");
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None if is_address => (String::new(), text.as_str()),
+        None => return text,
+    };
+    // The last one: a password that should have been encoded may hold others, and slashes.
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}{SET}@{host}"),
+        None => text,
     }
 }
 
@@ -143,10 +154,16 @@ mod tests {
     #[test]
     fn nothing_secret_is_shown() {
         let text = "[models.a]\nprovider = 'vllm'\nbase_url = 'http://me:s3cret@gpu/v1'\napi_key = 's3cret'\n\
-                    proxy = 'http://me:s3cret@gate:1'\nheaders = { x-auth = 's3cret' }\n";
+                    proxy = 'me:s3/cret@gate:1'\nheaders = { x-auth = 's3cret' }\n";
         let shown = Config::from_toml(text).unwrap().shown();
         let text = format!("{shown:?}");
-        assert!(!text.contains("s3cret") && text.contains("http://(set)@gpu/v1") && text.contains("@gate:1"), "{text}");
+        assert!(
+            !text.contains("s3cret")
+                && !text.contains("s3/")
+                && text.contains("http://(set)@gpu/v1")
+                && text.contains("@gate:1"),
+            "{text}"
+        );
     }
 
     #[test]
