@@ -7,6 +7,7 @@ pub mod call;
 pub mod dialect;
 pub mod error;
 pub mod gateway;
+pub mod interop;
 pub mod llm;
 pub mod policy;
 pub mod provider;
