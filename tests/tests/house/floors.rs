@@ -21,6 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["route"],
     &["gateway"],
     &["llm"],
+    &["interop"],
     &["testkit"],
 ];
 
