@@ -105,6 +105,24 @@ impl Reply {
         Reply { source: Source::Many(f(self.source.frames())), ..self }
     }
 
+    /// Looks at the one frame of a reply, understood, and passes the reply on as it came if it is as it should be.
+    ///
+    /// # Errors
+    /// The check's own; the stream's, and `Upstream` if nothing comes.
+    pub async fn checked(mut self, check: impl FnOnce(&Frame) -> Result<()>) -> Result<Reply> {
+        if let Source::Many(frames) = self.source {
+            let (first, rest) = frames.into_future().await;
+            let first = first.ok_or_else(|| Error::new(Kind::Upstream, "the reply is empty"))??;
+            examine(self.dialect, &first, check)?;
+            let frames = stream::once(future::ready(Ok(first))).chain(rest).boxed();
+            return Ok(Reply { source: Source::Many(frames), ..self });
+        }
+        if let Source::One(frame, _) = &mut self.source {
+            examine(self.dialect, frame, check)?;
+        }
+        Ok(self)
+    }
+
     /// The pieces as nouns, for programs.
     pub fn events(self) -> Frames {
         match self.dialect {
@@ -174,6 +192,13 @@ impl Reply {
     fn is_as_asked(&self, client: &'static dyn Dialect, delivery: Delivery) -> bool {
         self.delivery == delivery && self.dialect.is_some_and(|d| d.name() == client.name())
     }
+}
+
+fn examine(dialect: Option<&dyn Dialect>, frame: &Frame, check: impl FnOnce(&Frame) -> Result<()>) -> Result<()> {
+    let (Frame::Wire(wire), Some(dialect)) = (frame, dialect) else { return check(frame) };
+    let mut nouns = Vec::new();
+    dialect.reader().read(&wire.bytes, &mut nouns)?;
+    check(nouns.first().ok_or_else(|| Error::new(Kind::Upstream, "the reply is empty"))?)
 }
 
 impl Source {

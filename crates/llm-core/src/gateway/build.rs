@@ -11,7 +11,7 @@ use crate::policy::{self, Keep, Level, Observer};
 use crate::provider::{self, Kind};
 use crate::route::router::ANY;
 use crate::route::selection::Candidate;
-use crate::route::{Deployment, Fallback, Model, Router, Selection};
+use crate::route::{Deployment, Dimensions, Fallback, Model, Router, Selection};
 
 /// The models of a configuration; an error about a setting that a variable gave names the variable.
 pub(super) fn router(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observer>, keep: &mut Keep) -> Result<Router> {
@@ -32,7 +32,11 @@ fn models(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observer>, keep: &
         models[name].stack.steps_in(part.fallback.iter().map(step_in).collect::<Result<_>>()?);
     }
     check_vision(config)?;
-    Router::new(models.into_values().collect(), config.default_model.clone())
+    let seeing = config.models.iter().find(|(_, model)| model.vision).map(|(name, _)| name);
+    let vision = config.vision_model.as_ref().or(seeing).cloned();
+    let mut router = Router::new(models.into_values().collect(), config.default_model.clone())?;
+    router.vision = vision;
+    Ok(router)
 }
 
 /// A router to one provider that somebody built by hand, under every name, with the policies as they are by default.
@@ -77,6 +81,10 @@ impl Builder<'_> {
         let operations = self.operations(selection.serves())?;
         let section = |name: &str| section(name, [&self.part.policies, &self.config.policies]);
         let stack = policy::wrap_all(Level::Model, selection, self.name, section, keep, self.observer)?;
+        let stack = match self.part.dimensions {
+            Some(dimensions) => Arc::new(Dimensions::new(stack, dimensions)),
+            None => stack,
+        };
         let (name, aliases) = (self.name.into(), self.part.aliases.clone());
         let stack = Arc::new(Fallback::new(stack, deployments.clone()));
         Ok(Arc::new(Model { name, aliases, operations, deployments, stack }))

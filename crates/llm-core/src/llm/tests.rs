@@ -192,3 +192,38 @@ async fn an_answer_tells_how_long_it_took() {
     while stream.next().await.unwrap().is_some() {}
     assert!(stream.so_far().timings.total > stream.so_far().timings.first);
 }
+
+#[tokio::test]
+async fn images_go_to_the_model_that_sees() {
+    let text = "default_model = 'talks'\n[models.talks]\nprovider = 'fake'\nsays = 'I talk'\n[models.sees]\nprovider = 'fake'\nsays = 'a cat '\nvision = true";
+    let llm = Llm::new(&Config::from_toml(text).unwrap()).unwrap();
+    assert_eq!(llm.caption(Image::url("data:image/png;base64,AAAA")).await.unwrap(), "a cat");
+    assert_eq!(llm.chat("hello").await.unwrap().text, "I talk");
+}
+
+/// Says what a text-only vLLM says of images.
+struct Blind;
+
+impl Provider for Blind {
+    fn call<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+        Box::pin(async { Err(Error::invalid("tiny is not a multimodal model")) })
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_reads_text_only_tells_how_to_name_one_that_sees() {
+    let error = Llm::of(Blind).unwrap().ocr(Image::url("data:,")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(error.message().contains("VISION_PROVIDER"), "{error}");
+}
+
+#[tokio::test]
+async fn configured_dimensions_are_held_to() {
+    let llm = |n: u32| {
+        Llm::new(&Config::from_toml(&format!("[models.a]\nprovider = 'fake'\ndimensions = {n}")).unwrap()).unwrap()
+    };
+    let length = fake().embed("x").await.unwrap().vectors[0].len() as u32;
+    assert!(llm(length).embed("x").await.is_ok());
+    let error = llm(length + 1).embed("x").await.unwrap_err();
+    assert_eq!((error.kind(), error.get_code()), (Kind::Upstream, Some("wrong_dimensions")));
+}

@@ -1,7 +1,7 @@
 //! What a picture shows, and what is written in it: questions to a chat model that sees.
 use super::Llm;
 use crate::call::*;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 // Asked of a vision model by [`Llm::caption`].
 const CAPTION: &str = "Describe the image.";
@@ -37,7 +37,35 @@ impl Llm {
     /// # Errors
     /// As [`Llm::caption`].
     pub async fn look(&self, image: Image, question: &str) -> Result<String> {
-        let request = ChatRequest::new(question).image(image).temperature(0.0);
-        Ok(self.chat(request).await?.text.trim().to_owned())
+        let model = self.gateway.router().vision.clone().unwrap_or_default();
+        let request = ChatRequest::new(question).image(image).temperature(0.0).model(model);
+        let answer = self.chat(request).await.map_err(told_who_can)?;
+        Ok(answer.text.trim().to_owned())
     }
+
+    /// Whether the configuration has a model that sees: `VISION_PROVIDER`, `VLLM_VISION_MODEL`, `vision_model`, or
+    /// `vision = true` at a model. Without any of them the default model is shown images, and may be one that sees.
+    ///
+    /// ```
+    /// # fn main() -> llm_core::Result<()> {
+    /// use llm_core::{Config, Llm};
+    /// let blind = Llm::new(&Config::from_toml("[models.a]\nprovider = 'fake'")?)?;
+    /// let seeing = Llm::new(&Config::from_toml("[models.a]\nprovider = 'fake'\nvision = true")?)?;
+    /// assert_eq!((blind.supports_vision(), seeing.supports_vision()), (false, true));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn supports_vision(&self) -> bool {
+        self.gateway.router().vision.is_some()
+    }
+}
+
+/// Hosts refuse images in their own words; the caller wants to know what to do.
+fn told_who_can(error: Error) -> Error {
+    let cannot = ["not a multimodal model", "image input is not supported", "reads text only"];
+    if !cannot.iter().any(|words| error.message().contains(words)) {
+        return error;
+    }
+    let message = "this model reads text only; name one that sees as `vision_model`, or with VISION_PROVIDER";
+    Error::new(Kind::Unsupported, message).because(error)
 }

@@ -29,6 +29,8 @@ pub struct Model {
 pub struct Router {
     /// The models by name.
     pub models: Vec<Arc<Model>>,
+    /// Who looks at images, if the configuration says so.
+    pub vision: Option<String>,
     names: HashMap<String, Arc<Model>>,
     default: Option<String>,
 }
@@ -50,7 +52,7 @@ impl Router {
         if let Some(name) = default.as_ref().filter(|name| !names.contains_key(*name)) {
             return Err(Error::config(format!("no such model: {name}")).at("default_model"));
         }
-        Ok(Router { models, names, default })
+        Ok(Router { models, vision: None, names, default })
     }
 
     /// The model that a call means.
