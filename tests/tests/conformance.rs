@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use llm_core::provider::{PROVIDERS, fake, fake::Fake, hosts};
 use llm_core::testkit::{Served, Subject};
-use llm_core::{BoxFuture, Call, ChatRequest, EmbedRequest, Kind, Operation, Provider, Reply, Result};
+use llm_core::{BoxFuture, Call, ChatRequest, EmbedRequest, Kind, Operation, Operations, Provider, Reply, Result};
 use llm_engine::{Config, EngineProvider};
 
 fn provider(name: &str, settings: &str) -> Arc<dyn Provider> {
@@ -166,5 +166,48 @@ async fn the_checks_bite() {
             .refuses(ChatRequest::new("refuse this, whatever it may be"), Kind::Invalid);
         let complaints = subject.conforms().await.unwrap_err().to_string();
         assert!(complaints.contains(complaint), "{wrong:?}: {complaints}");
+    }
+}
+
+/// Muddles all that is no answer in words.
+struct Muddled;
+
+impl Provider for Muddled {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+        use llm_core::{Embeddings, Frame, Ranked, Ranking, Request, Tokens};
+        let place = |index, relevance_score| Ranked { index, relevance_score, ..Ranked::default() };
+        Box::pin(async move {
+            Ok(Reply::of(match call.request()? {
+                Request::Embed(request) => {
+                    let number = request.input.len();
+                    let vector = |place| (0..3).map(|i| if i == (place + number) % 3 { 1.0 } else { 0.0 }).collect();
+                    Frame::Vectors(Embeddings { vectors: (0..number).map(vector).collect(), usage: None })
+                }
+                Request::Rerank(_) => {
+                    Frame::Ranking(Ranking { results: vec![place(0, 0.1), place(1, 0.9)], usage: None })
+                }
+                Request::Tokenize(_) => Frame::Tokens(Tokens { count: 7, ..Tokens::default() }),
+                Request::Models => Frame::Models(Vec::new()),
+                _ => return Ok(Reply::says("Paris")),
+            }))
+        })
+    }
+
+    fn serves(&self) -> Operations {
+        [Operation::Embed, Operation::Rerank, Operation::Tokenize, Operation::Models].into()
+    }
+}
+
+#[tokio::test]
+async fn the_checks_of_what_is_no_chat_bite_too() {
+    let complaints = Subject::new(&Muddled).conforms().await.unwrap_err().to_string();
+    for complaint in [
+        "it answers chat, which it says it does not serve",
+        "alone and among others a text has vectors with a cosine of 0",
+        "its order is not that of its scores",
+        "7 for a short text, 7 for a longer one",
+        "it lists its models: []",
+    ] {
+        assert!(complaints.contains(complaint), "{complaint}: {complaints}");
     }
 }

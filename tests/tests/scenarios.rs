@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use llm_core::testkit::scenarios::*;
 use llm_core::testkit::{Mock, Scenario};
-use llm_core::{ChatReply, ChatStream, Config, Error, Event, FinishReason, Kind, Llm};
+use llm_core::{ChatReply, ChatStream, Config, Error, Event, FinishReason, Image, Kind, Llm};
 
 /// A program's own settings, but that it waits milliseconds where it would wait seconds.
 fn llm(server: &Mock) -> Llm {
@@ -182,4 +182,33 @@ async fn a_refusal_of_a_stream_is_the_calls() {
 async fn a_whole_answer_where_a_stream_was_asked_for_is_read_as_it_is() {
     let (events, error, reply) = stream(WHOLE_FOR_STREAM).await;
     assert!(error.is_none() && finishes(&events) == 1 && reply.text == "fine", "{error:?}");
+}
+
+/// A model whose host is away, and a fake that is declared to step in for it.
+async fn away(fallback: &str) -> Llm {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        "default_model = 'big'\nretry = {{ wait_ms = 1 }}\n[models.big]\nprovider = 'vllm'\nbase_url = 'http://{nobody}'\n\
+         fallback = [{fallback}]\n[models.small]\nprovider = 'fake'\nsays = 'a picture, they say'"
+    );
+    Llm::new(&Config::from_toml(&text).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_house_whose_host_is_away_degrades_as_declared() {
+    let declared = away("'small'").await;
+    for _ in 0..3 {
+        let reply = declared.chat("?").await.unwrap();
+        assert_eq!(
+            (reply.text.as_str(), &reply.warnings[..]),
+            ("a picture, they say", &["small answered instead of big".to_owned()][..])
+        );
+        assert_eq!(declared.embed(["one", "two"]).await.unwrap().vectors.len(), 2);
+        let seen = declared.caption(Image::url("data:image/png;base64,AA==")).await.unwrap();
+        assert_eq!(seen, "a picture, they say");
+    }
+    let alone = away("").await;
+    for error in [alone.chat("?").await.err(), alone.embed("?").await.err()] {
+        assert_eq!(error.unwrap().kind(), Kind::Unavailable);
+    }
 }

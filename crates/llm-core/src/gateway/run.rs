@@ -61,3 +61,36 @@ async fn probe(deployment: Arc<Deployment>) {
         tracing::info!(deployment = deployment.name, before = before.name(), now = now.name(), error = ?answer.err(), "status");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::*;
+    use crate::error::Result;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Lists a model and counts how often it is asked to; anything else would cost tokens.
+    struct Lists(Arc<AtomicUsize>);
+
+    impl Provider for Lists {
+        fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+            assert_eq!(call.operation, Operation::Models);
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let models = vec![ModelInfo { id: "m".into(), ..ModelInfo::default() }];
+            Box::pin(async { Ok(Reply::of(Frame::Models(models))) })
+        }
+
+        fn serves(&self) -> Operations {
+            Operations::CHAT | Operation::Models.into()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_well_is_asked_for_its_models_every_fifteen_seconds_and_for_nothing_else() {
+        let asked = Arc::<AtomicUsize>::default();
+        let gateway = Gateway::of(Arc::new(Lists(asked.clone()))).unwrap();
+        let _ = tokio::time::timeout(Duration::from_secs(600), gateway.run()).await;
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((40..=42).contains(&asked), "{asked}");
+    }
+}

@@ -87,7 +87,7 @@ impl Deployment {
             tokio::time::sleep(SECOND_LOOK).await;
             listed = self.listed().await;
         }
-        let models = listed.inspect_err(|error| self.health.failed(error))?;
+        let models = listed.inspect_err(|error| self.health.unlisted(error))?;
         let missing = self.missing(&models);
         self.health.learned(models);
         missing.map_or(Ok(()), Err)

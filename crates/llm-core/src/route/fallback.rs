@@ -44,7 +44,11 @@ impl Fallback {
             tracing::warn!(call = call.context.id, instead = %name, why, "falling back");
             let reply = other.call(&call.for_model(name)).await;
             if reply.is_ok() {
-                call.context.tell(|p| p.warnings.push(format!("{name} answered instead of {}", call.model)));
+                call.context.tell(|p| {
+                    // A call that names no model means the default one, which the router has noted.
+                    let asked = p.model.clone().filter(|_| call.model.is_empty()).unwrap_or(call.model.clone());
+                    p.warnings.push(format!("{name} answered instead of {asked}"));
+                });
             }
             let goes_on = reply.as_ref().is_err_and(|error: &Error| error.kind().is_failover());
             answer = Some(reply);
@@ -88,6 +92,7 @@ impl Provider for Fallback {
 mod tests {
     use super::*;
     use crate::provider::fake::Fake;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     #[tokio::test]
     async fn another_model_steps_in_and_the_caller_is_told() {
@@ -129,19 +134,25 @@ mod tests {
             let away = || Arc::new(Fake::says("never").after_failures(9));
             let alone = Fallback::new(away(), Vec::new());
             assert_eq!(alone.call(&call).await.unwrap_err().kind(), crate::Kind::Upstream, "{call:?}");
-            let other = Arc::new(Fake::says("hi"));
+            let (chats, other) = (Arc::new(Chats::default()), Arc::new(Fake::says("hi")));
             let declared = Fallback::new(away(), Vec::new());
-            declared.steps_in(vec![("chats".into(), Arc::new(Chats)), ("all".into(), other.clone())]);
+            declared.steps_in(vec![("chats".into(), chats.clone()), ("all".into(), other.clone())]);
             declared.call(&call).await.unwrap();
             // One that only chats is not asked for vectors.
-            assert_eq!(other.calls(), usize::from(call.operation == Operation::Embed), "{call:?}");
+            let wants_vectors = call.operation == Operation::Embed;
+            assert_eq!(
+                (chats.0.load(Relaxed), other.calls()),
+                (usize::from(!wants_vectors), usize::from(wants_vectors))
+            );
         }
     }
 
     /// As small as a provider can be.
-    struct Chats;
+    #[derive(Default)]
+    struct Chats(AtomicUsize);
     impl Provider for Chats {
         fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+            self.0.fetch_add(1, Relaxed);
             Box::pin(async move { Ok(Reply::says(call.chat()?.last_text())) })
         }
     }

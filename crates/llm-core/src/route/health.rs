@@ -73,6 +73,13 @@ impl Health {
         }
     }
 
+    /// A probe did not even get its list of models: whatever the error, the next list heals it.
+    pub fn unlisted(&self, error: &Error) {
+        if error.kind().is_sick() {
+            self.failed(&error.clone().as_kind(Kind::Unavailable));
+        }
+    }
+
     /// A probe learned what it serves. Where nobody answered before, that is good news; where answers failed it proves
     /// little, for a broken model lists itself and dies of the first question: only an answer ends its rest.
     pub fn learned(&self, models: Vec<ModelInfo>) {
@@ -140,6 +147,11 @@ mod tests {
         };
         assert_eq!(failed(Kind::Unavailable), (false, "ready", 1));
         assert_eq!(failed(Kind::Upstream), (true, "error", 1));
+        let health = Health::default();
+        (0..MOST_FAILURES).for_each(|_| health.unlisted(&Error::new(Kind::Timeout, "it did not list its models")));
+        assert!(health.rest().is_some());
+        health.learned(Vec::new());
+        assert_eq!((health.rest(), health.status()), (None, Status::Ready), "what a probe broke a probe heals");
         let health = Health::default();
         for _ in 0..MOST_FAILURES {
             health.failed(&Error::new(Kind::Upstream, "no"));
