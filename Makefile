@@ -39,4 +39,4 @@ fmt: ## format all code
 	@cargo fmt --all
 
 clean-cache: ## remove all that was built, installed and fetched (several GB)
-	@cd "$(cache)" && echo "emptying $$PWD" && rm -rf target ccache tools vllm wheels bench-engine *.lock *.log
+	@cd "$(cache)" && echo "emptying $$PWD" && rm -rf target ccache tools clients vllm wheels bench-engine *.lock *.log

@@ -30,7 +30,7 @@ def story_files(wanted):
 
 def stories(wanted):
     selection = story_files(wanted)
-    return [cargo_test("--no-fail-fast", *selection)] if selection else []
+    return [["scripts/setup", "clients"], cargo_test("--no-fail-fast", *selection)] if selection else []
 
 
 def shares_vllm(name):
