@@ -6,6 +6,7 @@
 struct Readme;
 
 pub mod bench;
+pub mod clients;
 pub mod house;
 pub mod http;
 pub mod load;
