@@ -14,7 +14,7 @@ pub const KEY: &str = "sk-clients";
 pub struct ClientHouse {
     /// The server.
     pub house: House,
-    /// Behind `long`, whose stream goes on until it is left.
+    /// Behind `long` and `line`, whose streams go on until they are left.
     pub long: Upstream,
     /// Behind `structured`, where it is not a vLLM.
     pub structured: Option<Mock>,
@@ -53,10 +53,11 @@ impl ClientHouse {
         let house = House::of(&format!(
             "[server]\napi_key = '{KEY}'\n{models}{}queue = {{ limit = 1, waiting = 1 }}\n{}{}\
              [models.loading]\nprovider = 'fake'\nloading = true\n\
-             [models.line]\nprovider = 'fake'\nsays = 'one two three'\neach_ms = 200\nqueue = {{ limit = 1, waiting = 0 }}\n",
+             {}queue = {{ limit = 1, waiting = 0 }}\n",
             vllm("long", &long.url()),
             vllm("failing", &broken[0].url()),
             vllm("cut", &broken[1].url()),
+            vllm("line", &long.url()),
         ));
         ClientHouse { house, long, structured, _broken: broken }
     }
