@@ -50,6 +50,14 @@ def deny():
         [["cargo", "deny", "check", "--disable-fetch", "advisories"]] if database.exists() else [])
 
 
+def features():
+    """llm-core with all of its features, and each alone: programs take one, and the workspace's own crates take few."""
+    alone = ["", "tls", "testkit", "schemars", "tower", "async-openai", "openai-tokens"]
+    check = ["env", "RUSTFLAGS=-D warnings", "cargo", "check", "-p", "llm-core", "--profile", "fast", "--no-default-features", "--features"]
+    whole = ["cargo", "test", "-p", "llm-core", "--profile", "fast", "--all-features", "--lib"]
+    return [whole, *([*check, feature] for feature in alone)]
+
+
 def docs():
     return [["env", "RUSTDOCFLAGS=-D warnings", "cargo", "doc", *CARGO, "--no-deps"], cargo_test("--doc")]
 
@@ -71,6 +79,7 @@ STAGES = {stage.name: stage for stage in [
     Stage("vllm", "against two real vLLMs on the CPU", lambda: stories(shares_vllm), 20, needs=("build",), pair=True),
     Stage("house", "the whole over real sockets", lambda: stories(lambda name: not shares_vllm(name) and not owns_vllm(name)), 20, needs=("build",)),
     Stage("vllm-own", "vLLMs that a test starts and kills", lambda: stories(owns_vllm), 20, needs=("build",)),
+    Stage("features", "llm-core with each feature", features, 20, needs=("tools",)),
     Stage("docs", "cargo doc, doc tests", docs, 15, needs=("tools",)),
     Stage("run", "make run's own way to one answer", lambda: [["scripts/run", "--once"]], 10, needs=("build",)),
     Stage("bench", "the server beside nginx", bench, 60, needs=("tools",)),

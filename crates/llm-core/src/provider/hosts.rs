@@ -37,6 +37,7 @@ hosts! {
         about: "OpenAI's API",
         prefix: "OPENAI",
         base_url: Some("https://api.openai.com/v1"),
+        around: OPENAI_TOKENS, // it has no route that counts
         ..Host::SERVICE
     };
     /// An Ollama server.
@@ -160,12 +161,18 @@ pub fn able(operation: Operation) -> String {
 }
 
 fn build(host: &'static Host, table: &Table) -> Result<Arc<dyn Provider>> {
-    Ok(Arc::new(Http::new(host, settings(table)?)?))
+    Ok((host.around)(Arc::new(Http::new(host, settings(table)?)?)))
 }
+
+#[cfg(feature = "openai-tokens")]
+const OPENAI_TOKENS: fn(Arc<dyn Provider>) -> Arc<dyn Provider> = super::tiktoken::Tiktoken::around;
+#[cfg(not(feature = "openai-tokens"))]
+const OPENAI_TOKENS: fn(Arc<dyn Provider>) -> Arc<dyn Provider> = Host::PLAIN.around;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Operations;
     use crate::provider::PROVIDERS;
 
     #[test]
@@ -177,7 +184,9 @@ mod tests {
             let here = host.base_url.filter(|url| url.starts_with("http://")).unwrap_or("http://127.0.0.1:1/x/v1");
             table.insert("base_url".into(), here.into());
             let provider = (kind.build)(&table).unwrap();
-            assert_eq!(provider.serves(), host.operations(), "{}", host.name);
+            let counts = cfg!(feature = "openai-tokens") && host.name == OPENAI.name;
+            let own = if counts { [Tokenize, Detokenize].into() } else { Operations::NONE };
+            assert_eq!(provider.serves(), host.operations() | own, "{}", host.name);
         }
     }
 

@@ -3,6 +3,8 @@ pub mod fake;
 pub mod hosts;
 pub mod http;
 pub mod replay;
+#[cfg(feature = "openai-tokens")]
+mod tiktoken;
 
 use std::sync::Arc;
 

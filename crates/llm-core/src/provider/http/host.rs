@@ -1,5 +1,7 @@
 //! What differs from host to host, as a row of data: code asks the row and never the host's name.
-use crate::call::{Operation, Operations};
+use std::sync::Arc;
+
+use crate::call::{Operation, Operations, Provider};
 
 /// A host: where it is, what it can be asked, and its quirks.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Host {
     pub serves: &'static [Operation],
     /// It understands `stream_options.include_usage`.
     pub tells_usage: bool,
+    /// Puts around it what its own API lacks and this machine can do.
+    pub around: fn(Arc<dyn Provider>) -> Arc<dyn Provider>,
 }
 
 impl Host {
@@ -42,6 +46,7 @@ impl Host {
         lists_models: true,
         serves: &[Operation::Chat, Operation::Complete, Operation::Embed],
         tells_usage: true,
+        around: |host| host,
     };
 
     /// A company's service, open to those with a key.
