@@ -106,7 +106,8 @@ fn object(Line { path, value, from }: &Line) -> Value {
 }
 
 fn table(lines: &[Line]) -> String {
-    let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let value = |value: &Value| text(value).unwrap_or_else(|| value.to_string());
     let cells = |line: &Line| [line.path.clone(), value(&line.value), line.from.clone()];
     let lines: Vec<_> =
         [["SETTING", "VALUE", "FROM"].map(str::to_owned)].into_iter().chain(lines.iter().map(cells)).collect();

@@ -5,8 +5,10 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use super::env::ENGINE;
 use super::family::{self, Purpose};
 use super::proxies;
+use crate::provider::fake::FAKE;
 use crate::provider::hosts::HOSTS;
 use crate::provider::http::Host;
 
@@ -78,7 +80,9 @@ pub const HOUSE: &[Variable] = &[MAX_RETRIES, TIMEOUT, QUEUE_SIZE];
 
 /// All of them.
 pub fn sections() -> Vec<Section> {
-    let providers = [AI_PROVIDER].into_iter().chain(family::PURPOSES.iter().map(Purpose::provider_variable));
+    let names = HOSTS.iter().map(|host| host.name).chain([ENGINE, FAKE.name]).collect::<Vec<_>>().join(", ");
+    let everything = Variable { about: format!("{}; one of {names}", AI_PROVIDER.about).into(), ..AI_PROVIDER };
+    let providers = [everything].into_iter().chain(family::PURPOSES.iter().map(Purpose::provider_variable));
     let who = Section { title: "Who answers".into(), variables: providers.collect() };
     let house = Section { title: "Patience, for every model".into(), variables: HOUSE.to_vec() };
     let proxies = Section { title: "The way to hosts".into(), variables: proxies::VARIABLES.to_vec() };
