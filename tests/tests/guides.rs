@@ -45,6 +45,42 @@ fn every_route_and_metric_is_in_the_guide_to_the_server() {
 }
 
 #[test]
+fn every_kind_of_error_is_in_the_guide_to_them_as_it_behaves() {
+    use llm_core::Kind::*;
+    let guide = guide("errors");
+    let kinds = [
+        Invalid,
+        Unsupported,
+        Unauthorized,
+        NotFound,
+        ContextLength,
+        RateLimited,
+        Overloaded,
+        Loading,
+        Unavailable,
+        Timeout,
+        Upstream,
+        Config,
+        Internal,
+    ];
+    assert_eq!(
+        guide.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 7).count(),
+        kinds.len()
+    );
+    for kind in kinds {
+        let row = guide.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.name()))).expect(kind.name());
+        let cell = |n: usize| row.split('|').nth(n).expect("a cell").trim();
+        let word = |yes: bool| if yes { "yes" } else { "no" };
+        // A loading model is waited for, not asked again and again.
+        assert_eq!(
+            (cell(3), cell(4)),
+            (word(kind.is_retryable() && kind != Loading), word(kind.is_failover())),
+            "{row}"
+        );
+    }
+}
+
+#[test]
 fn the_guide_to_the_providers_has_the_table_of_hosts() {
     let path = format!("{}/../docs/providers.md", env!("CARGO_MANIFEST_DIR"));
     let text = guide("providers");

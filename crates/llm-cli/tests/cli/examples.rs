@@ -25,6 +25,7 @@ fn each_example_prints_what_it_is_about() {
         ("01_chat", "What is the capital of France?\nName three colours.\n3 tokens read, 3 made, ended by stop\n"),
         ("02_stream", "Tell me a story about a lighthouse.\nWhat is two and two?\nended by stop\n"),
         ("04_own_provider", "?was I tac a ro rac a ti saW\n"),
+        ("06_tools", "Do I need an umbrella in Paris?\n2 messages, 7 tokens made\n"),
     ];
     for (name, said) in said {
         let ran = run(name);

@@ -165,7 +165,7 @@ fn build(host: &'static Host, table: &Table) -> Result<Arc<dyn Provider>> {
 }
 
 #[cfg(feature = "openai-tokens")]
-const OPENAI_TOKENS: fn(Arc<dyn Provider>) -> Arc<dyn Provider> = super::tiktoken::Tiktoken::around;
+const OPENAI_TOKENS: fn(Arc<dyn Provider>) -> Arc<dyn Provider> = super::http::tiktoken::Tiktoken::around;
 #[cfg(not(feature = "openai-tokens"))]
 const OPENAI_TOKENS: fn(Arc<dyn Provider>) -> Arc<dyn Provider> = Host::PLAIN.around;
 

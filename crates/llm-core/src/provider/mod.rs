@@ -3,8 +3,6 @@ pub mod fake;
 pub mod hosts;
 pub mod http;
 pub mod replay;
-#[cfg(feature = "openai-tokens")]
-mod tiktoken;
 
 use std::sync::Arc;
 

@@ -12,6 +12,8 @@ mod host;
 mod inline;
 mod pool;
 mod proxy;
+#[cfg(feature = "openai-tokens")]
+pub(super) mod tiktoken;
 mod tls;
 
 use std::collections::BTreeMap;

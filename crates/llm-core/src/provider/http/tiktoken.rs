@@ -13,12 +13,12 @@ const PER_MESSAGE: usize = 3;
 ///
 /// A text is counted exactly. A conversation is counted by OpenAI's documented formula for texts; tools and images are not
 /// in it, so that a prompt with them costs more than this says.
-pub(super) struct Tiktoken {
+pub(in crate::provider) struct Tiktoken {
     inner: Arc<dyn Provider>,
 }
 
 impl Tiktoken {
-    pub(super) fn around(inner: Arc<dyn Provider>) -> Arc<dyn Provider> {
+    pub(in crate::provider) fn around(inner: Arc<dyn Provider>) -> Arc<dyn Provider> {
         Arc::new(Tiktoken { inner })
     }
 }
