@@ -68,7 +68,8 @@ fn every_kind_of_error_is_in_the_guide_to_them_as_it_behaves() {
         kinds.len()
     );
     for kind in kinds {
-        let row = guide.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.name()))).expect(kind.name());
+        let is_its = |line: &&str| line.starts_with(&format!("| `{}` |", kind.name()));
+        let row = guide.lines().find(is_its).unwrap_or_else(|| panic!("{} is missing", kind.name()));
         let cell = |n: usize| row.split('|').nth(n).expect("a cell").trim();
         let word = |yes: bool| if yes { "yes" } else { "no" };
         // A loading model is waited for, not asked again and again.
