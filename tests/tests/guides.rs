@@ -46,28 +46,13 @@ fn every_route_and_metric_is_in_the_guide_to_the_server() {
 
 #[test]
 fn every_kind_of_error_is_in_the_guide_to_them_as_it_behaves() {
-    use llm_core::Kind::*;
+    use llm_core::Kind;
     let guide = guide("errors");
-    let kinds = [
-        Invalid,
-        Unsupported,
-        Unauthorized,
-        NotFound,
-        ContextLength,
-        RateLimited,
-        Overloaded,
-        Loading,
-        Unavailable,
-        Timeout,
-        Upstream,
-        Config,
-        Internal,
-    ];
     assert_eq!(
         guide.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 7).count(),
-        kinds.len()
+        Kind::ALL.len()
     );
-    for kind in kinds {
+    for kind in Kind::ALL {
         let is_its = |line: &&str| line.starts_with(&format!("| `{}` |", kind.name()));
         let row = guide.lines().find(is_its).unwrap_or_else(|| panic!("{} is missing", kind.name()));
         let cell = |n: usize| row.split('|').nth(n).expect("a cell").trim();
@@ -75,7 +60,7 @@ fn every_kind_of_error_is_in_the_guide_to_them_as_it_behaves() {
         // A loading model is waited for, not asked again and again.
         assert_eq!(
             (cell(3), cell(4)),
-            (word(kind.is_retryable() && kind != Loading), word(kind.is_failover())),
+            (word(kind.is_retryable() && kind != Kind::Loading), word(kind.is_failover())),
             "{row}"
         );
     }

@@ -38,6 +38,23 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order in which the guide to errors has them.
+    pub const ALL: [Kind; 13] = [
+        Kind::Invalid,
+        Kind::Unsupported,
+        Kind::Unauthorized,
+        Kind::NotFound,
+        Kind::ContextLength,
+        Kind::RateLimited,
+        Kind::Overloaded,
+        Kind::Loading,
+        Kind::Unavailable,
+        Kind::Timeout,
+        Kind::Upstream,
+        Kind::Config,
+        Kind::Internal,
+    ];
+
     /// The same request may succeed a little later.
     pub fn is_retryable(self) -> bool {
         use Kind::*;

@@ -1,4 +1,6 @@
 //! Messages: who says what, in words and images, and which tools it wants called.
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -100,19 +102,23 @@ impl Content {
     }
 
     /// Its parts; plain text is one.
-    pub fn parts(&self) -> impl Iterator<Item = Part> {
-        let parts = match self {
-            Content::Text(text) => vec![Part::text(text.clone())],
-            Content::Parts(parts) => parts.clone(),
-            Content::Nothing(()) => Vec::new(),
+    pub fn parts(&self) -> impl Iterator<Item = Cow<'_, Part>> {
+        let (text, parts) = match self {
+            Content::Text(text) => (Some(Part::text(text.clone())), &[][..]),
+            Content::Parts(parts) => (None, &parts[..]),
+            Content::Nothing(()) => (None, &[][..]),
         };
-        parts.into_iter()
+        text.map(Cow::Owned).into_iter().chain(parts.iter().map(Cow::Borrowed))
     }
 
-    /// Adds a part at the end.
+    /// Adds a part at the end. What is there moves and is not copied: an image has megabytes.
     pub fn push(&mut self, part: Part) {
-        let is_empty = matches!(self, Content::Text(text) if text.is_empty());
-        let mut parts: Vec<Part> = if is_empty { Vec::new() } else { self.parts().collect() };
+        let mut parts = match std::mem::take(self) {
+            Content::Text(text) if text.is_empty() => Vec::new(),
+            Content::Text(text) => vec![Part::text(text)],
+            Content::Parts(parts) => parts,
+            Content::Nothing(()) => Vec::new(),
+        };
         parts.push(part);
         *self = Content::Parts(parts);
     }
