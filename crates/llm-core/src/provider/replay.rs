@@ -18,7 +18,7 @@ use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Kind, settings};
+use super::{Kind, http, settings};
 use crate::call::*;
 use crate::dialect::{self, Dialect, sse};
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -108,23 +108,12 @@ impl Recording {
         if self.is_stream() {
             return Reply::forwarded(dialect, Delivery::Stream, self.frames(dialect, hides_usage)).await;
         }
-        let mut glance = dialect.glance(&self.body);
-        if let Some(failure) = glance.failure.take() {
-            return Err(failure);
-        }
-        glance.is_finished = true; // all of it is here
-        Ok(Reply::of_wire(dialect, Wire { bytes: self.body.clone(), glance }))
+        http::answer(dialect, self.body.clone())
     }
 
     fn refusal(&self, dialect: &'static dyn Dialect) -> Error {
-        let error = dialect.refusal(self.status, &self.body);
-        match self.header("retry-after").and_then(|seconds| seconds.parse().ok()) {
-            Some(seconds) => error.retry_after(Duration::from_secs(seconds)),
-            None if error.message() == "Not Found" => {
-                Error::new(ErrorKind::Unsupported, "the upstream's model cannot do this").because(error)
-            }
-            None => error,
-        }
+        let wait = self.header("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        http::refusal(dialect, self.status, wait, &self.body)
     }
 
     /// An event a frame, as a server sends them.

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
@@ -205,10 +206,15 @@ async fn refused(dialect: &dyn Dialect, head: &Head, body: Inline) -> Error {
         );
     }
     let body = body.collect(MAX_REFUSAL).await.unwrap_or_default();
-    let error = dialect.refusal(head.status.as_u16(), &body);
-    match head.retry_after {
+    refusal(dialect, head.status.as_u16(), head.retry_after, &body)
+}
+
+/// A refusal that is here, or was recorded.
+pub(super) fn refusal(dialect: &dyn Dialect, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
+    let error = dialect.refusal(status, body);
+    match retry_after {
         Some(wait) => error.retry_after(wait),
-        None if head.status == StatusCode::NOT_FOUND && error.get_code().is_none() => lacks(error),
+        None if status == StatusCode::NOT_FOUND.as_u16() && error.get_code().is_none() => lacks(error),
         None => error,
     }
 }
@@ -222,7 +228,11 @@ fn lacks(error: Error) -> Error {
 }
 
 async fn whole(dialect: &'static dyn Dialect, body: Inline) -> Result<Reply> {
-    let bytes = body.collect(MAX_BODY).await?;
+    answer(dialect, body.collect(MAX_BODY).await?)
+}
+
+/// A whole answer that is here, or was recorded.
+pub(super) fn answer(dialect: &'static dyn Dialect, bytes: Bytes) -> Result<Reply> {
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(Error::new(Kind::Upstream, "the upstream answered 200 with something that is no JSON object"));
     }
@@ -230,6 +240,6 @@ async fn whole(dialect: &'static dyn Dialect, body: Inline) -> Result<Reply> {
     if let Some(failure) = glance.failure.take() {
         return Err(failure);
     }
-    glance.is_finished = true; // its length was right
+    glance.is_finished = true; // all of it is here
     Ok(Reply::of_wire(dialect, Wire { bytes, glance }))
 }
