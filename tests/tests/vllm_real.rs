@@ -104,8 +104,11 @@ struct Thing {
 #[tokio::test]
 async fn it_answers_as_a_rust_type() {
     let _turn = TURN.lock().await;
-    let thing: Thing = llm(Vllm::chat()).extract(capital().max_tokens(60)).await.unwrap();
+    let llm = llm(Vllm::chat());
+    let thing: Thing = llm.extract(capital().max_tokens(60)).await.unwrap();
     assert!(matches!(thing.colour, Colour::Red | Colour::Green), "{thing:?} {}", thing.is_big);
+    // It is the schema that makes it so: without one the same question is answered in words.
+    assert!(llm.chat(capital().max_tokens(60)).await.unwrap().json::<Thing>().is_err());
 }
 
 #[tokio::test]
