@@ -192,6 +192,8 @@ fn logprobs(value: &Value) -> Vec<Logprob> {
 /// How long an answer took, as seen by the caller.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
+    /// In line before a model whose turns were all taken; zero if one was free.
+    pub queued: Duration,
     /// Until the answer had begun, retries and the wait in line included.
     pub first: Duration,
     /// Until its end.

@@ -57,6 +57,8 @@ impl Shared {
 pub struct Progress {
     /// Its place in line, the next one to go being 1; `None` when it does not wait.
     pub place: Option<usize>,
+    /// How long it has stood in line, over all attempts; what it waits now counts once it is over.
+    pub queued: Duration,
     /// The model that answers a call which named none.
     pub model: Option<std::sync::Arc<str>>,
     /// The deployments that were tried: the next attempt avoids them.

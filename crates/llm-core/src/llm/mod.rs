@@ -122,8 +122,9 @@ impl Llm {
         let reply = self.gateway.call(&call).await?;
         let first = since.elapsed();
         let mut answer = reply.chat().await?;
-        answer.timings = Timings { first, total: since.elapsed() };
-        answer.warnings = call.context.progress.borrow().warnings.clone();
+        let progress = call.context.progress.borrow();
+        answer.timings = Timings { queued: progress.queued, first, total: since.elapsed() };
+        answer.warnings = progress.warnings.clone();
         Ok(answer)
     }
 

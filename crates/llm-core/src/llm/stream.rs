@@ -28,7 +28,8 @@ pub struct ChatStream {
 
 impl ChatStream {
     pub(super) fn begin(reply: Reply, context: Arc<Context>, since: Instant) -> ChatStream {
-        let timings = Timings { first: since.elapsed(), ..Timings::default() };
+        let queued = context.progress.borrow().queued;
+        let timings = Timings { queued, first: since.elapsed(), ..Timings::default() };
         ChatStream { events: reply.events(), so_far: ChatReply { timings, ..ChatReply::default() }, context, since }
     }
 

@@ -113,7 +113,7 @@ impl Line {
             }
             state.join(&call.context)
         };
-        let place = Place { line: self, ticket, call };
+        let place = Place { line: self, ticket, since: Instant::now(), call };
         let turn = turn.await.map_err(|_| Error::new(Kind::Internal, "the line was closed"))?;
         drop(place);
         Ok(turn)
@@ -184,12 +184,16 @@ impl Drop for Turn {
 struct Place<'a> {
     line: &'a Arc<Line>,
     ticket: u64,
+    since: Instant,
     call: &'a Call,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.call.context.tell(|p| p.place = None);
+        self.call.context.tell(|p| {
+            p.place = None;
+            p.queued += self.since.elapsed();
+        });
         let mut state = self.line.lock();
         if let Some(at) = state.waiting.iter().position(|w| w.ticket == self.ticket) {
             state.waiting.remove(at);
@@ -225,6 +229,7 @@ mod tests {
         first.events().collect::<Vec<_>>().await;
         second.await.unwrap().events().collect::<Vec<_>>().await;
         assert_eq!(queue.line.depth(), (0, 0));
+        assert!(second_call.context.progress.borrow().queued > Duration::ZERO, "its wait is told");
     }
 
     #[tokio::test(start_paused = true)]
