@@ -194,6 +194,19 @@ async fn an_answer_tells_how_long_it_took() {
 }
 
 #[tokio::test]
+async fn the_wait_in_line_is_told_to_those_who_waited() {
+    let narrow = "[models.a]\nprovider = 'fake'\nsays = 'one two'\neach_ms = 20\nqueue = { limit = 1 }";
+    let llm = Llm::new(&Config::from_toml(narrow).unwrap()).unwrap();
+    let (first, second, third) = tokio::join!(llm.chat("?"), llm.chat("?"), llm.stream("?"));
+    let (first, second) = (first.unwrap().timings, second.unwrap().timings);
+    assert_eq!(first.queued, Duration::ZERO);
+    let third = third.unwrap().so_far().timings;
+    for waited in [second, third] {
+        assert!(waited.queued >= Duration::from_millis(20) && waited.queued <= waited.first, "{waited:?}");
+    }
+}
+
+#[tokio::test]
 async fn images_go_to_the_model_that_sees() {
     let text = "default_model = 'talks'\n[models.talks]\nprovider = 'fake'\nsays = 'I talk'\n[models.sees]\nprovider = 'fake'\nsays = 'a cat '\nvision = true";
     let llm = Llm::new(&Config::from_toml(text).unwrap()).unwrap();
