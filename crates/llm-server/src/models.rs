@@ -17,7 +17,11 @@ pub(crate) fn one(gateway: &Gateway, id: &str, since: u64) -> Option<Value> {
 pub(crate) fn ready(gateway: &Gateway) -> (bool, Value) {
     let models = gateway.models();
     let is_ready = models.iter().any(|m| m.status == "ready");
-    let told = |m: &ModelStatus| json!({"id": m.id, "status": m.status, "progress": m.progress, "reason": m.reason});
+    let told = |m: &ModelStatus| {
+        json!({
+            "id": m.id, "status": m.status, "progress": m.progress, "reason": m.reason, "deployments": m.deployments,
+        })
+    };
     (is_ready, json!({"ready": is_ready, "models": models.iter().map(told).collect::<Vec<_>>()}))
 }
 
@@ -37,6 +41,10 @@ fn card(model: &ModelStatus, since: u64) -> Value {
         "context_length": model.max_model_len,
         "context_window": model.max_model_len,
         "capabilities": model.operations,
+        "specialization": model.specialization,
+        "running": model.running,
+        "waiting": model.waiting,
+        "deployments": model.deployments,
         "status": {"value": model.status, "progress": model.progress, "reason": model.reason},
     })
 }

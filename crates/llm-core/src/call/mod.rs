@@ -75,6 +75,11 @@ pub trait Provider: Send + Sync {
         self.inner().map_or(0, Provider::waiting)
     }
 
+    /// Whether a token of it costs nobody anything, so that one may be spent to see that it works: a server of one's own.
+    fn is_free(&self) -> bool {
+        self.inner().is_some_and(Provider::is_free)
+    }
+
     /// The life of what must be loaded before it answers; `None` for what always runs.
     fn life(&self) -> Option<&dyn Life> {
         None

@@ -9,6 +9,7 @@ use crate::call::{Operation, Operations, Provider};
 use crate::error::{Error, Result};
 use crate::policy::{self, Keep, Level, Observer};
 use crate::provider::{self, Kind};
+use crate::route::health;
 use crate::route::router::ANY;
 use crate::route::selection::Candidate;
 use crate::route::{Deployment, Dimensions, Fallback, Model, Router, Selection};
@@ -32,10 +33,16 @@ fn models(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observer>, keep: &
         models[name].stack.steps_in(part.fallback.iter().map(step_in).collect::<Result<_>>()?);
     }
     check_vision(config)?;
+    check_specializations(config)?;
     let seeing = config.models.iter().find(|(_, model)| model.vision).map(|(name, _)| name);
     let vision = config.vision_model.as_ref().or(seeing).cloned();
     let mut router = Router::new(models.into_values().collect(), config.default_model.clone())?;
     router.vision = vision;
+    // Nothing can go wrong any more: what is shared with the configuration before may change now.
+    for model in &router.models {
+        let drains = config.models[&*model.name].deployments.iter().map(|deployment| deployment.drain);
+        model.deployments.iter().zip(drains).for_each(|(deployment, drains)| deployment.drain(drains));
+    }
     Ok(router)
 }
 
@@ -50,8 +57,25 @@ pub(super) fn only(provider: Arc<dyn Provider>, observer: &Arc<dyn Observer>, ke
     let stack = policy::wrap_all(Level::Model, selection, ANY, plain, keep, observer)?;
     let deployments = vec![deployment];
     let (name, stack) = (ANY.into(), Arc::new(Fallback::new(stack, deployments.clone())));
-    let model = Model { name, aliases: Vec::new(), operations, deployments, stack };
+    let (aliases, specialization, context_window) = Default::default();
+    let model = Model { name, aliases, specialization, context_window, operations, deployments, stack };
     Router::new(vec![Arc::new(model)], Some(ANY.into()))
+}
+
+/// A word for what models are for is asked for like a name, so it must not be one.
+fn check_specializations(config: &Config) -> Result<()> {
+    for (name, model) in &config.models {
+        let Some(word) = &model.specialization else { continue };
+        let wrong = |why: String| Err(Error::config(why).at(format!("models.{name}.specialization")));
+        if word.is_empty() || !word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            return wrong(format!("{word:?} must be one word of small letters, digits and hyphens: python-coding"));
+        }
+        let is_name = |(id, other): (&String, &ModelConfig)| id == word || other.aliases.contains(word);
+        if config.models.iter().any(is_name) {
+            return wrong(format!("{word} is the name of a model; one of the two needs another"));
+        }
+    }
+    Ok(())
 }
 
 fn check_vision(config: &Config) -> Result<()> {
@@ -86,24 +110,38 @@ impl Builder<'_> {
             None => stack,
         };
         let (name, aliases) = (self.name.into(), self.part.aliases.clone());
+        let (specialization, context_window) = (self.part.specialization.clone(), self.part.context_window);
         let stack = Arc::new(Fallback::new(stack, deployments.clone()));
-        Ok(Arc::new(Model { name, aliases, operations, deployments, stack }))
+        Ok(Arc::new(Model { name, aliases, specialization, context_window, operations, deployments, stack }))
     }
 
     fn candidate(&self, index: usize, part: &DeploymentConfig, keep: &mut Keep) -> Result<Candidate> {
         let kind = provider::find(&part.provider, self.kinds.iter())?;
         // Its text is its identity: while that is the same, so are its connections, its health and its weights.
-        let text = format!("deployment {}/{index} {} {:?} {}", self.name, part.provider, part.model, part.settings);
+        let health = self.health(part)?;
+        let (name, provider, operations) = (self.name, &part.provider, &self.part.operations);
+        let text =
+            format!("deployment {name}/{index} {provider} {:?} {} {operations:?} {health:?}", part.model, part.settings);
         let deployment = keep.part(text, || {
             let provider = (kind.build)(&part.settings)?;
             let name =
                 if self.part.deployments.len() == 1 { self.name.to_owned() } else { format!("{}/{index}", self.name) };
-            Ok(Deployment::new(name, self.model_there(part), provider))
+            let named = |o: &Operation| self.part.operations.as_ref().is_none_or(|all| all.iter().any(|n| n == o.name()));
+            let may = provider.serves().iter().filter(named).fold(Operations::NONE, |all, o| all | o.into());
+            Ok(Deployment::with(name, self.model_there(part), provider, &health).may(may))
         })?;
         let section = |name: &str| section(name, [&part.policies, &self.part.policies, &self.config.policies]);
         let inner = deployment.provider.clone();
         let stack = policy::wrap_all(Level::Deployment, inner, &deployment.name, section, keep, self.observer)?;
         Ok(Candidate { deployment, stack })
+    }
+
+    fn health(&self, part: &DeploymentConfig) -> Result<health::Config> {
+        let name = health::Config::SECTION;
+        let section = section(name, [&part.policies, &self.part.policies, &self.config.policies]);
+        let config: health::Config = provider::settings(&section).map_err(|e| e.at(name))?;
+        config.check().map_err(|e| e.at(name))?;
+        Ok(config)
     }
 
     fn model_there(&self, part: &DeploymentConfig) -> Option<Arc<str>> {

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 use super::origins::Origins;
 use crate::error::{Error, Result};
 use crate::policy::POLICIES;
+use crate::route::health;
 
 /// Models, and the policies that hold for all of them.
 ///
@@ -48,6 +49,11 @@ pub struct ModelConfig {
     pub aliases: Vec<String>,
     /// Who steps in for it, best first.
     pub fallback: Vec<String>,
+    /// What it is for, in one word that clients may ask for as if it were a name: `python-coding`, `general`,
+    /// `embedding`, `vision`, `rerank`.
+    pub specialization: Option<String>,
+    /// Its context window in tokens, where its deployments do not tell.
+    pub context_window: Option<u32>,
     /// What it may be asked, if not all that its deployments can.
     pub operations: Option<Vec<String>>,
     /// It sees the images of a conversation.
@@ -67,6 +73,8 @@ pub struct DeploymentConfig {
     pub provider: String,
     /// What the host calls the model; by default the model's name here, and `""` is the first that the host lists.
     pub model: Option<String>,
+    /// It ends what it has begun and is asked nothing new.
+    pub drain: bool,
     /// Policies' sections for this deployment.
     pub policies: Table,
     /// The provider's own settings.
@@ -116,10 +124,23 @@ impl Config {
     }
 }
 
+const MODEL_SETTINGS: &[&str] = &[
+    "aliases",
+    "fallback",
+    "specialization",
+    "context_window",
+    "operations",
+    "vision",
+    "dimensions",
+    "deployments",
+];
+
 impl ModelConfig {
     fn from_table(mut table: Table) -> Result<ModelConfig> {
         let aliases = take(&mut table, "aliases")?.unwrap_or_default();
         let fallback = take(&mut table, "fallback")?.unwrap_or_default();
+        let specialization = take(&mut table, "specialization")?;
+        let context_window = take(&mut table, "context_window")?;
         let operations = take(&mut table, "operations")?;
         let vision = take(&mut table, "vision")?.unwrap_or_default();
         let dimensions = take(&mut table, "dimensions")?;
@@ -128,7 +149,7 @@ impl ModelConfig {
         let tables = match listed {
             None => vec![table],
             Some(tables) => {
-                nothing_left(&table, &["aliases", "fallback", "operations", "vision", "dimensions", "deployments"])?;
+                nothing_left(&table, MODEL_SETTINGS)?;
                 tables
             }
         };
@@ -136,7 +157,17 @@ impl ModelConfig {
             DeploymentConfig::from_table(table).map_err(|e| if i == 0 { e } else { e.at(format!("deployments.{i}")) })
         });
         let deployments = deployments.collect::<Result<_>>()?;
-        Ok(ModelConfig { aliases, fallback, operations, vision, dimensions, deployments, policies })
+        Ok(ModelConfig {
+            aliases,
+            fallback,
+            specialization,
+            context_window,
+            operations,
+            vision,
+            dimensions,
+            deployments,
+            policies,
+        })
     }
 }
 
@@ -145,7 +176,8 @@ impl DeploymentConfig {
         let missing = || Error::config("`provider` is missing: which kind of host runs the model?").at("provider");
         let provider = take(&mut table, "provider")?.ok_or_else(missing)?;
         let model = take(&mut table, "model")?;
-        Ok(DeploymentConfig { provider, model, policies: policies(&mut table)?, settings: table })
+        let drain = take(&mut table, "drain")?.unwrap_or_default();
+        Ok(DeploymentConfig { provider, model, drain, policies: policies(&mut table)?, settings: table })
     }
 }
 
@@ -154,22 +186,27 @@ fn take<T: DeserializeOwned>(table: &mut Table, name: &str) -> Result<Option<T>>
     T::deserialize(value).map(Some).map_err(|e| Error::config(e.message().trim().to_owned()).at(name))
 }
 
-/// The sections that belong to policies, taken out of a table.
+/// The sections that belong to a floor below, in the house, a model or a deployment.
+fn sections() -> impl Iterator<Item = &'static str> {
+    POLICIES.iter().map(|policy| policy.name).chain([health::Config::SECTION])
+}
+
+/// The sections that belong to policies and to health, taken out of a table.
 fn policies(table: &mut Table) -> Result<Table> {
     let mut found = Table::new();
-    for policy in POLICIES {
-        match table.remove(policy.name) {
+    for name in sections() {
+        match table.remove(name) {
             None => {}
-            Some(section @ Value::Table(_)) => drop(found.insert(policy.name.into(), section)),
-            Some(_) => return Err(Error::config("must be a section").at(policy.name)),
+            Some(section @ Value::Table(_)) => drop(found.insert(name.into(), section)),
+            Some(_) => return Err(Error::config("must be a section").at(name)),
         }
     }
     Ok(found)
 }
 
-fn nothing_left(table: &Table, known: &[&str]) -> Result<()> {
+fn nothing_left(table: &Table, known: &[&'static str]) -> Result<()> {
     let Some(stray) = table.keys().next() else { return Ok(()) };
-    let known: Vec<_> = known.iter().copied().chain(POLICIES.iter().map(|p| p.name)).collect();
+    let known: Vec<_> = known.iter().copied().chain(sections()).collect();
     Err(Error::config(format!("no such setting; there are {}", known.join(", "))).at(stray))
 }
 

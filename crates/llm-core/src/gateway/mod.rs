@@ -21,7 +21,7 @@ use crate::call::*;
 use crate::error::Result;
 use crate::policy::{Keep, Observer};
 use crate::provider::Kind;
-use crate::route::{Model, Router, Status};
+use crate::route::{Deployment, Model, Router, Status};
 pub use config::{Config, DeploymentConfig, ModelConfig};
 
 /// All models of a configuration, as one provider.
@@ -128,7 +128,9 @@ pub struct ModelStatus {
     pub id: String,
     /// Its other names.
     pub aliases: Vec<String>,
-    /// `ready`, `loading`, `error` or `unknown`.
+    /// What it is for, in one word, if the configuration says so.
+    pub specialization: Option<String>,
+    /// `ready`, `loading`, `draining`, `error` or, as long as nobody has asked it, `unknown`.
     pub status: &'static str,
     /// How far loading is, 0 to 1.
     pub progress: Option<f32>,
@@ -142,6 +144,36 @@ pub struct ModelStatus {
     pub running: usize,
     /// How many calls stand in its line.
     pub waiting: usize,
+    /// Each place where it runs.
+    pub deployments: Vec<DeploymentStatus>,
+}
+
+/// One of a model's deployments as a list shows it; where it is is nobody's business but the operator's.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeploymentStatus {
+    /// Its name: `coder/0`.
+    pub name: String,
+    /// As for models.
+    pub status: &'static str,
+    /// How far loading is, 0 to 1.
+    pub progress: Option<f32>,
+    /// Why it cannot answer.
+    pub reason: Option<String>,
+    /// How many of its replies are running.
+    pub running: usize,
+}
+
+impl DeploymentStatus {
+    fn of(deployment: &Deployment) -> DeploymentStatus {
+        let status = deployment.status();
+        DeploymentStatus {
+            name: deployment.name.clone(),
+            status: status.name(),
+            progress: if let Status::Loading(progress) = status { progress } else { None },
+            reason: if let Status::Failing(why) = status { Some(why) } else { None },
+            running: deployment.outstanding(),
+        }
+    }
 }
 
 impl ModelStatus {
@@ -152,7 +184,8 @@ impl ModelStatus {
             Status::Ready => 0,
             Status::Loading(_) => 1,
             Status::Unknown => 2,
-            Status::Failing(_) => 3,
+            Status::Draining => 3,
+            Status::Failing(_) => 4,
         };
         let best = statuses.iter().min_by_key(rank).cloned().unwrap_or(Status::Unknown);
         let shown = ModelStatus {
@@ -161,10 +194,12 @@ impl ModelStatus {
             status: best.name(),
             progress: if let Status::Loading(progress) = best { progress } else { None },
             reason: if let Status::Failing(why) = &best { Some(why.clone()) } else { None },
-            max_model_len: model.deployments.iter().filter_map(|d| d.max_model_len()).min(),
+            specialization: model.specialization.clone(),
+            max_model_len: model.deployments.iter().filter_map(|d| d.max_model_len()).min().or(model.context_window),
             operations: model.operations.iter().filter(|o| o.takes_turn()).map(Operation::name).collect(),
             running: model.deployments.iter().map(|d| d.outstanding()).sum(),
             waiting: model.stack.waiting(),
+            deployments: model.deployments.iter().map(|d| DeploymentStatus::of(d)).collect(),
         };
         if *model.name != *crate::route::router::ANY {
             return vec![shown];
@@ -248,6 +283,10 @@ mod tests {
             ("[models.a]\nprovider = 'fake'\nqueue = { limit = 0 }", "models.a.queue.limit: must be at least 1"),
             ("[models.a]\nprovider = 'fake'\nfallback = ['b']", "models.a.fallback: no such model: b"),
             ("default_model = 'x'\n[models.a]\nprovider = 'fake'", "default_model: no such model: x"),
+            ("[models.a]\nprovider = 'fake'\nspecialization = 'a'", "models.a.specialization: a is the name of a model"),
+            ("[models.a]\nprovider = 'fake'\nspecialization = 'A b'", "models.a.specialization: \"A b\" must be one word"),
+            ("[models.a]\nprovider = 'fake'\nhealth = { canari = true }", "models.a.health: unknown field `canari`"),
+            ("[health]\nstart_timeout_s = 0\n[models.a]\nprovider = 'fake'", "models.a.health.start_timeout_s: must be a number"),
         ] {
             let error = Config::from_toml(text).and_then(|config| gateway.reload(&config)).unwrap_err();
             assert!(error.to_string().starts_with(place), "{error}");
@@ -255,6 +294,24 @@ mod tests {
         assert!(Arc::ptr_eq(&before, &gateway.router()));
         gateway.reload(&Config::from_toml(TWO).unwrap()).unwrap();
         assert!(Arc::ptr_eq(&before.models[0].deployments[0], &gateway.router().models[0].deployments[0]));
+    }
+
+    #[tokio::test]
+    async fn a_purpose_is_asked_for_like_a_name_and_a_deployment_that_is_drained_is_asked_nothing() {
+        let text = "[models.a]\nprovider = 'fake'\nsays = 'a'\nspecialization = 'general'\ncontext_window = 4096\n\
+                    [models.b]\nspecialization = 'python-coding'\n[[models.b.deployments]]\nprovider = 'fake'\nsays = 'old'\n\
+                    [[models.b.deployments]]\nprovider = 'fake'\nsays = 'new'\n";
+        let gateway = gateway(text).unwrap();
+        assert_eq!(says(&gateway, "general").await.unwrap(), "a");
+        assert_eq!(says(&gateway, "python-coding").await.unwrap(), "old");
+        assert!(says(&gateway, "poetry").await.is_err());
+        let drained = text.replace("says = 'old'", "says = 'old'\ndrain = true");
+        gateway.reload(&Config::from_toml(&drained).unwrap()).unwrap();
+        assert_eq!(says(&gateway, "b").await.unwrap(), "new");
+        let shown = &gateway.models()[1];
+        assert_eq!((shown.deployments[0].status, shown.specialization.as_deref()), ("draining", Some("python-coding")));
+        gateway.reload(&Config::from_toml(text).unwrap()).unwrap();
+        assert_eq!(gateway.models()[1].deployments[0].status, "ready", "its health outlived the drain");
     }
 
     #[tokio::test]

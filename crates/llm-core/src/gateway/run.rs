@@ -2,7 +2,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Gateway;
@@ -40,11 +41,20 @@ impl Gateway {
     async fn keep_probing(&self) {
         let mut clock = interval(PROBE_SICK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for round in 0u64.. {
-            clock.tick().await;
-            let due = |d: &Arc<Deployment>| round.is_multiple_of(ROUNDS_WELL) || d.status() != Status::Ready;
-            let remote = self.deployments().into_iter().filter(|d| d.provider.life().is_none()).filter(due);
-            join_all(remote.map(probe)).await;
+        // One that hangs must not keep the others from being asked.
+        let mut probes = FuturesUnordered::new();
+        let mut round = 0u64;
+        loop {
+            tokio::select! {
+                _ = clock.tick() => {
+                    let is_well = |d: &Deployment| matches!(d.status(), Status::Ready | Status::Draining);
+                    let due = |d: &Arc<Deployment>| round.is_multiple_of(ROUNDS_WELL) || !is_well(d);
+                    let remote = self.deployments().into_iter().filter(|d| d.provider.life().is_none()).filter(due);
+                    probes.extend(remote.filter(|d| !d.is_being_probed()).map(probe));
+                    round += 1;
+                }
+                Some(()) = probes.next() => {}
+            }
         }
     }
 
@@ -54,6 +64,7 @@ impl Gateway {
 }
 
 async fn probe(deployment: Arc<Deployment>) {
+    deployment.health.is_watched();
     let before = deployment.status();
     let answer = deployment.probe().await;
     let now = deployment.status();

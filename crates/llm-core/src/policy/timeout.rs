@@ -55,7 +55,7 @@ fn wrap(build: Build<'_>) -> Result<Arc<dyn Provider>> {
     Ok(Arc::new(Timeout { inner: build.inner, first, idle, total }))
 }
 
-fn seconds(name: &str, value: f64) -> Result<Duration> {
+pub(crate) fn seconds(name: &str, value: f64) -> Result<Duration> {
     let wrong = || Error::config("must be a number of seconds above 0, and a day at most").at(name);
     Duration::try_from_secs_f64(value).ok().filter(|d| !d.is_zero() && d.as_secs() <= 86_400).ok_or_else(wrong)
 }

@@ -1,12 +1,13 @@
 //! One place where a model runs: who answers there, how it is, and how much it has to do.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::health::{Health, Status};
+use super::canary;
+use super::health::{Config, Health, Status};
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
 
@@ -29,7 +30,10 @@ pub struct Deployment {
     /// Who answers there, as it is, for probes and loading.
     pub provider: Arc<dyn Provider>,
     /// How it is.
-    pub health: Arc<Health>,
+    pub health: Health,
+    canary_timeout: Duration,
+    may: Operations, // what the canary may be asked
+    drains: AtomicBool,
     outstanding: AtomicUsize,
     probed: Mutex<Option<(Instant, Result<()>)>>,
 }
@@ -37,8 +41,39 @@ pub struct Deployment {
 impl Deployment {
     /// A deployment that nobody has asked yet.
     pub fn new(name: String, model: Option<Arc<str>>, provider: Arc<dyn Provider>) -> Deployment {
-        let (health, outstanding) = (Arc::default(), AtomicUsize::new(0));
-        Deployment { name, model, provider, health, outstanding, probed: Mutex::default() }
+        Deployment::with(name, model, provider, &Config::default())
+    }
+
+    /// The same, and how it shows that it is well.
+    pub fn with(name: String, model: Option<Arc<str>>, provider: Arc<dyn Provider>, config: &Config) -> Deployment {
+        let needs_proof = provider.life().is_none() && config.canary.unwrap_or(provider.is_free());
+        let canary_timeout = Duration::try_from_secs_f64(config.canary_timeout_s).unwrap_or(LONGEST_PROBE);
+        Deployment {
+            name,
+            model,
+            health: Health::new(config, needs_proof),
+            canary_timeout,
+            may: provider.serves(),
+            provider,
+            drains: AtomicBool::new(false),
+            outstanding: AtomicUsize::new(0),
+            probed: Mutex::default(),
+        }
+    }
+
+    /// What its model may be asked, if that is less than its provider can.
+    pub fn may(self, operations: Operations) -> Deployment {
+        Deployment { may: operations, ..self }
+    }
+
+    /// Whether it is asked nothing new from now on.
+    pub fn drain(&self, drains: bool) {
+        self.drains.store(drains, Ordering::Relaxed);
+    }
+
+    /// Whether a call may be sent there now.
+    pub(super) fn is_open(&self) -> bool {
+        !self.drains.load(Ordering::Relaxed) && self.health.rest().is_none()
     }
 
     /// What the host calls the model that this call means; one that names none gets the first on the host's list that may
@@ -62,7 +97,7 @@ impl Deployment {
     /// # Errors
     /// Why it cannot say; `NotFound` with the models that it lists, if ours is none of them.
     pub async fn probe(&self) -> Result<()> {
-        if !self.lists_models() {
+        if !self.lists_models() && !self.health.wants_canary() {
             return Ok(()); // its replies tell how it is
         }
         // One asks, the others wait for its answer; if it is dropped, the next one asks.
@@ -81,7 +116,21 @@ impl Deployment {
         self.provider.serves().contains(Operation::Models)
     }
 
+    /// Whether a probe is under way.
+    pub(crate) fn is_being_probed(&self) -> bool {
+        self.probed.try_lock().is_err()
+    }
+
     async fn look(&self) -> Result<()> {
+        let missing = if self.lists_models() { self.look_at_list().await? } else { None };
+        if self.health.wants_canary() && !self.drains.load(Ordering::Relaxed) {
+            return self.ask_canary(missing).await;
+        }
+        missing.map_or(Ok(()), Err)
+    }
+
+    /// The list of its models; an error within, if ours is none of them.
+    async fn look_at_list(&self) -> Result<Option<Error>> {
         let mut listed = self.listed().await;
         if listed.as_ref().is_err_and(|error| matches!(error.kind(), Kind::Unavailable | Kind::Upstream)) {
             tokio::time::sleep(SECOND_LOOK).await;
@@ -90,7 +139,33 @@ impl Deployment {
         let models = listed.inspect_err(|error| self.health.unlisted(error))?;
         let missing = self.missing(&models);
         self.health.learned(models);
-        missing.map_or(Ok(()), Err)
+        Ok(missing)
+    }
+
+    async fn ask_canary(&self, missing: Option<Error>) -> Result<()> {
+        let first = || self.health.models().first().map(|model| model.id.clone());
+        let named = self.model.as_deref().filter(|name| !name.is_empty()).map(str::to_owned);
+        let model = named.or_else(first).unwrap_or_default();
+        let late = |_| Err(Error::new(Kind::Timeout, "it did not answer the smallest question in time"));
+        let asked = tokio::time::timeout(self.canary_timeout, canary::ask(&*self.provider, self.may, &model));
+        let Err(error) = asked.await.unwrap_or_else(late) else {
+            self.health.succeeded();
+            return Ok(());
+        };
+        let error = match (error.kind(), missing) {
+            (Kind::NotFound, Some(missing)) => missing,
+            // It is there, and busy, or thinks little of so small a question: its answers tell the rest.
+            (Kind::Overloaded | Kind::RateLimited | Kind::Invalid | Kind::ContextLength, _) => {
+                self.health.succeeded();
+                return Ok(());
+            }
+            _ => error,
+        };
+        match error.kind() {
+            Kind::NotFound | Kind::Unauthorized | Kind::Unsupported => self.health.refused(&error),
+            _ => self.health.failed(&error),
+        }
+        Err(error)
     }
 
     async fn listed(&self) -> Result<Vec<ModelInfo>> {
@@ -123,6 +198,9 @@ impl Deployment {
 
     /// How it is: the life of what must be loaded says it better than its last reply.
     pub fn status(&self) -> Status {
+        if self.drains.load(Ordering::Relaxed) {
+            return Status::Draining;
+        }
         match self.provider.life().map(Life::status) {
             Some(LifeStatus::Unloaded) => Status::Unknown,
             Some(LifeStatus::Loading(progress)) => Status::Loading(Some(progress)),
@@ -264,5 +342,149 @@ mod tests {
             let host: Arc<dyn Provider> = Lists::of(&[Ok(listed)]);
             Deployment::new("d".into(), Some(name.into()), host).probe().await.unwrap();
         }
+    }
+
+    /// A server of one's own: refuses so many connections, then lists a model, and answers as it is told to.
+    struct Starts {
+        refusals: AtomicUsize,
+        answers: Lock<Vec<Result<&'static str>>>,
+        asked: AtomicUsize,
+    }
+
+    impl Starts {
+        fn after(refusals: usize, answers: &[Result<&'static str>]) -> Arc<Starts> {
+            let (refusals, answers) = (AtomicUsize::new(refusals), Lock::new(answers.to_vec()));
+            Arc::new(Starts { refusals, answers, asked: AtomicUsize::new(0) })
+        }
+    }
+
+    impl Provider for Starts {
+        fn serves(&self) -> Operations {
+            Operations::CHAT | Operation::Embed.into() | Operation::Models.into()
+        }
+
+        fn is_free(&self) -> bool {
+            true
+        }
+
+        fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+            Box::pin(async move {
+                let fewer = |left: usize| left.checked_sub(1);
+                if self.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
+                    return Err(Error::new(Kind::Unavailable, "nobody listens"));
+                }
+                if call.operation == Operation::Models {
+                    return Ok(Reply::of(Frame::Models(vec![ModelInfo { id: "coder".into(), ..ModelInfo::default() }])));
+                }
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                let mut answers = self.answers.lock().unwrap();
+                let answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+                Ok(Reply::says(answer?))
+            })
+        }
+    }
+
+    fn starting(host: &Arc<Starts>) -> Deployment {
+        let deployment = Deployment::new("d".into(), Some("coder".into()), host.clone());
+        deployment.health.is_watched();
+        deployment
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_starts_is_loading_until_it_has_answered_and_is_then_asked_no_more() {
+        let host = Starts::after(3, &[Ok("1")]);
+        let deployment = starting(&host);
+        assert_eq!(deployment.status(), Status::Unknown);
+        for _ in 0..2 {
+            // The first look is two.
+            let was = deployment.probe().await;
+            tokio::time::advance(FRESH_SICK).await;
+            if was.is_err() {
+                assert_eq!(deployment.status(), Status::Loading(None));
+            }
+        }
+        deployment.probe().await.unwrap();
+        assert_eq!((deployment.status(), host.asked.load(Ordering::Relaxed)), (Status::Ready, 1));
+        for _ in 0..10 {
+            tokio::time::advance(FRESH_WELL).await;
+            deployment.probe().await.unwrap();
+        }
+        assert_eq!(host.asked.load(Ordering::Relaxed), 1, "what is well costs no token");
+        host.refusals.store(2, Ordering::Relaxed);
+        tokio::time::advance(FRESH_WELL).await;
+        assert!(deployment.probe().await.is_err());
+        assert_eq!(deployment.status(), Status::Failing("nobody listens".into()), "it was ready: this is no start");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_takes_too_long_is_a_failure() {
+        let deployment = starting(&Starts::after(99, &[Ok("1")]));
+        assert!(deployment.probe().await.is_err());
+        assert_eq!(deployment.status(), Status::Loading(None));
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert_eq!(deployment.status(), Status::Failing("nobody listens".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_that_lists_itself_and_dies_of_its_first_question_is_not_ready() {
+        let broken = || Err(Error::new(Kind::Upstream, "EngineDeadError"));
+        let host = Starts::after(0, &[broken(), broken(), Ok("1")]);
+        let deployment = starting(&host);
+        for _ in 0..2 {
+            assert!(deployment.probe().await.is_err());
+            assert_eq!(deployment.status(), Status::Failing("EngineDeadError".into()));
+            tokio::time::advance(FRESH_SICK).await;
+        }
+        deployment.probe().await.unwrap();
+        assert_eq!(deployment.status(), Status::Ready);
+        // A client's question fails: the status changes at once, and a token shows that it is well again.
+        deployment.health.failed(&Error::new(Kind::Upstream, "broke"));
+        assert_eq!(deployment.status(), Status::Failing("broke".into()));
+        tokio::time::advance(FRESH_WELL).await;
+        deployment.probe().await.unwrap();
+        assert_eq!((deployment.status(), host.asked.load(Ordering::Relaxed)), (Status::Ready, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_of_vectors_is_asked_for_a_vector() {
+        let none = || Err(Error::new(Kind::NotFound, "no such route"));
+        let host = Starts::after(0, &[none(), Ok("1")]);
+        starting(&host).probe().await.unwrap();
+        assert_eq!(host.asked.load(Ordering::Relaxed), 2);
+        let deployment = starting(&Starts::after(0, &[none()]));
+        assert!(deployment.probe().await.is_err());
+        assert_eq!(deployment.status(), Status::Failing("no such route".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_that_a_model_loads_may_wait_for_it() {
+        let host = Starts::after(8, &[Ok("hello")]);
+        let deployment = Arc::new(starting(&host));
+        let candidate = super::super::selection::Candidate { deployment, stack: host };
+        let selection = super::super::Selection::new(vec![candidate]).unwrap();
+        let ask = |patience| {
+            let context = Context { patience, ..Context::default() };
+            Call::new(ChatRequest::new("?").model("coder"), Delivery::Stream).in_context(context)
+        };
+        let error = selection.call(&ask(Duration::ZERO)).await.unwrap_err();
+        assert_eq!((error.kind(), error.get_code()), (Kind::Loading, Some("model_loading")));
+        assert!(error.get_retry_after().is_some());
+        let error = selection.call(&ask(Duration::from_millis(100))).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Loading);
+        let answer = selection.call(&ask(Duration::from_secs(60))).await.unwrap().chat().await.unwrap();
+        assert_eq!(answer.text, "hello");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_drained_is_asked_nothing_new() {
+        let host = Starts::after(0, &[Ok("1")]);
+        let deployment = Arc::new(starting(&host));
+        deployment.drain(true);
+        deployment.probe().await.unwrap();
+        assert_eq!((deployment.status(), host.asked.load(Ordering::Relaxed)), (Status::Draining, 0));
+        let candidate = super::super::selection::Candidate { deployment, stack: host };
+        let selection = super::super::Selection::new(vec![candidate]).unwrap();
+        let error = selection.call(&Call::new(ChatRequest::new("?"), Delivery::Whole)).await.unwrap_err();
+        assert_eq!((error.kind(), error.message()), (Kind::Unavailable, "it is being drained"));
     }
 }

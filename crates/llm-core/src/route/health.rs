@@ -1,16 +1,54 @@
 //! How a deployment is: replies and probes write it, the selection and the list of models read it. It is the breaker
 //! too: one that fails again and again rests, and is tried anew after a while.
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::call::ModelInfo;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
+use crate::policy::timeout::seconds;
 
 /// So many failures in a row send a deployment to rest.
 const MOST_FAILURES: u32 = 3;
 /// The first rest; each further one is twice as long.
 const FIRST_REST: Duration = Duration::from_secs(2);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+
+/// How a deployment shows that it is well: the section `[health]` of a deployment, a model or the house.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// So long a host that refuses connections is loading and not broken, in seconds: a vLLM listens only when its
+    /// weights are loaded. One that has answered before is broken at once.
+    pub start_timeout_s: f64,
+    /// Whether one token is asked for before a deployment counts as ready, and again after a failure; never while
+    /// answers show that it is well. By default of servers of one's own, not of services that cost money.
+    pub canary: Option<bool>,
+    /// How long that token may take, in seconds.
+    pub canary_timeout_s: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { start_timeout_s: 600.0, canary: None, canary_timeout_s: 60.0 }
+    }
+}
+
+impl Config {
+    /// The name of its section.
+    pub const SECTION: &'static str = "health";
+
+    /// Whether its times are times.
+    ///
+    /// # Errors
+    /// `Config`, naming the setting.
+    pub fn check(&self) -> Result<()> {
+        seconds("start_timeout_s", self.start_timeout_s)?;
+        seconds("canary_timeout_s", self.canary_timeout_s).map(drop)
+    }
+}
 
 /// The state of one deployment.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +59,8 @@ pub enum Status {
     Loading(Option<f32>),
     /// It answers.
     Ready,
+    /// It ends what it has begun and is asked nothing new.
+    Draining,
     /// It failed; says how.
     Failing(String),
 }
@@ -32,39 +72,70 @@ impl Status {
             Status::Unknown => "unknown",
             Status::Loading(_) => "loading",
             Status::Ready => "ready",
+            Status::Draining => "draining",
             Status::Failing(_) => "error",
         }
     }
 }
 
 /// How a deployment is.
-#[derive(Debug, Default)]
-pub struct Health(Mutex<State>);
+#[derive(Debug)]
+pub struct Health {
+    start_timeout: Duration,
+    needs_proof: bool,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
+    watched_since: Option<Instant>,
     was_ready: bool,
-    failures: u32, // in a row
+    is_proven: bool, // by an answer, since it last failed
+    is_loading: bool, // by its own word
+    failures: u32,    // in a row
     error: Option<Error>,
     rests_until: Option<Instant>,
     models: Vec<ModelInfo>,
 }
 
+impl Default for Health {
+    fn default() -> Self {
+        Health::new(&Config::default(), false)
+    }
+}
+
 impl Health {
+    /// Of a deployment that nobody has asked yet. One that needs proof is well when it has answered a question; for
+    /// others the list of its models will do.
+    pub fn new(config: &Config, needs_proof: bool) -> Health {
+        let start_timeout = Duration::try_from_secs_f64(config.start_timeout_s).unwrap_or_default();
+        Health { start_timeout, needs_proof, state: Mutex::default() }
+    }
+
+    /// Somebody watches it from now on: until its `start_timeout` has gone by, a refused connection is a start.
+    pub fn is_watched(&self) {
+        self.lock().watched_since.get_or_insert_with(Instant::now);
+    }
+
     /// It answered.
     pub fn succeeded(&self) {
         let mut state = self.lock();
-        if state.failures > 0 || !state.was_ready {
-            *state = State { was_ready: true, models: std::mem::take(&mut state.models), ..State::default() };
+        if state.failures > 0 || !state.was_ready || !state.is_proven {
+            *state = State { was_ready: true, is_proven: true, ..state.anew() };
         }
     }
 
     /// It failed, if this error is its own and not the caller's.
     pub fn failed(&self, error: &Error) {
+        if error.kind() == Kind::Loading {
+            let mut state = self.lock();
+            *state = State { is_loading: true, ..state.anew() };
+        }
         if !error.kind().is_sick() {
             return;
         }
         let mut state = self.lock();
+        (state.is_proven, state.is_loading) = (false, false);
         state.failures = state.failures.saturating_add(1);
         state.error = Some(error.clone());
         if let Some(times) = state.failures.checked_sub(MOST_FAILURES) {
@@ -75,24 +146,42 @@ impl Health {
 
     /// A probe did not even get its list of models: whatever the error, the next list heals it.
     pub fn unlisted(&self, error: &Error) {
-        if error.kind().is_sick() {
-            self.failed(&error.clone().as_kind(Kind::Unavailable));
+        if error.kind().is_sick() || error.kind() == Kind::Loading {
+            let is_loading = error.kind() == Kind::Loading;
+            self.failed(&if is_loading { error.clone() } else { error.clone().as_kind(Kind::Unavailable) });
         }
+    }
+
+    /// It answers, but not what it is here for: it is there to be mended, and rests no longer than it takes.
+    pub fn refused(&self, error: &Error) {
+        let mut state = self.lock();
+        (state.is_proven, state.was_ready, state.is_loading) = (false, false, false);
+        state.error = Some(error.clone());
     }
 
     /// A probe learned what it serves. Where nobody answered before, that is good news; where answers failed it proves
     /// little, for a broken model lists itself and dies of the first question: only an answer ends its rest.
     pub fn learned(&self, models: Vec<ModelInfo>) {
         let mut state = self.lock();
+        if self.needs_proof && !state.is_proven {
+            state.models = models;
+            return; // the canary tells
+        }
         let was_away = state.error.as_ref().is_none_or(|error| error.kind() == Kind::Unavailable);
         if was_away {
-            *state = State { was_ready: true, models, ..State::default() };
+            let is_proven = state.is_proven;
+            *state = State { was_ready: true, is_proven, models, ..state.anew() };
             return;
         }
         state.models = models;
         if state.rests_until.is_none_or(|until| until <= Instant::now()) {
             (state.error, state.was_ready) = (None, true); // the failures still count
         }
+    }
+
+    /// Whether a token must be spent to know how it is: it needs proof and has given none since it last failed.
+    pub fn wants_canary(&self) -> bool {
+        self.needs_proof && !self.lock().is_proven && self.rest().is_none()
     }
 
     /// What it serves, as far as a probe has learned.
@@ -109,15 +198,26 @@ impl Health {
     /// How it is.
     pub fn status(&self) -> Status {
         let state = self.lock();
+        let is_starting = || state.watched_since.is_some_and(|since| since.elapsed() < self.start_timeout);
         match (&state.error, state.was_ready) {
+            _ if state.is_loading => Status::Loading(None),
+            (Some(error), false) if error.kind() == Kind::Unavailable && is_starting() => Status::Loading(None),
             (Some(error), _) => Status::Failing(error.to_string()),
             (None, true) => Status::Ready,
+            (None, false) if !state.models.is_empty() => Status::Loading(None), // it lists itself, and is being tried
             (None, false) => Status::Unknown,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Without a past, but for what a probe has learned of it.
+    fn anew(&mut self) -> State {
+        State { watched_since: self.watched_since, models: std::mem::take(&mut self.models), ..State::default() }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::deployment::Deployment;
 use super::fallback::Fallback;
+use super::health::Status;
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
 
@@ -16,6 +17,10 @@ pub struct Model {
     pub name: Arc<str>,
     /// Its other names.
     pub aliases: Vec<String>,
+    /// What it is for, in one word.
+    pub specialization: Option<String>,
+    /// Its context window in tokens, as configured.
+    pub context_window: Option<u32>,
     /// What it can be asked.
     pub operations: Operations,
     /// Where it runs.
@@ -62,7 +67,7 @@ impl Router {
     pub fn find(&self, name: &str, operation: Operation) -> Result<&Arc<Model>> {
         let model = match name {
             "" => self.default_for(operation),
-            name => self.names.get(name).or_else(|| self.names.get(ANY)),
+            name => self.names.get(name).or_else(|| self.specialist(name, operation)).or_else(|| self.names.get(ANY)),
         };
         let model = model.ok_or_else(|| self.unknown(name, operation))?;
         if model.operations.contains(operation) { Ok(model) } else { Err(self.cannot(model, operation)) }
@@ -77,6 +82,14 @@ impl Router {
         let able = |model: &&Arc<Model>| model.operations.contains(operation);
         let named = self.default.as_ref().and_then(|name| self.names.get(name)).filter(able);
         named.or_else(|| self.models.iter().find(able))
+    }
+
+    /// A model for this purpose: one that is ready, if there is one.
+    fn specialist(&self, purpose: &str, operation: Operation) -> Option<&Arc<Model>> {
+        let is_for = |m: &&Arc<Model>| m.specialization.as_deref() == Some(purpose) && m.operations.contains(operation);
+        let is_ready = |m: &&Arc<Model>| m.deployments.iter().any(|d| d.status() == Status::Ready);
+        let all = || self.models.iter().filter(is_for);
+        all().find(is_ready).or_else(|| all().next())
     }
 
     fn able(&self, operation: Operation) -> String {

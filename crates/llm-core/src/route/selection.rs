@@ -1,10 +1,17 @@
 //! Chooses one of a model's deployments for each attempt: one that is well, was not tried yet, and has the least to do.
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::deployment::{Busy, Deployment};
 use super::health::Status;
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
+
+/// When to ask again for a model that is being loaded, and for one that is drained.
+const LOADED: Duration = Duration::from_secs(5);
+const DRAINED: Duration = Duration::from_secs(30);
+/// How often those who wait for a model look whether it is there.
+const LOOKS_AGAIN: Duration = Duration::from_millis(500);
 
 /// A deployment in the stack: with its policies around it.
 pub struct Candidate {
@@ -31,16 +38,20 @@ impl Selection {
         Ok(Selection { candidates })
     }
 
+    fn is_remote(&self) -> bool {
+        self.candidates.iter().all(|c| c.deployment.provider.life().is_none())
+    }
+
     fn choose(&self, call: &Call) -> Result<&Candidate> {
         let able = || self.candidates.iter().filter(|c| c.stack.serves().contains(call.operation));
         if let [only] = &self.candidates[..]
-            && only.deployment.health.rest().is_none()
+            && only.deployment.is_open()
             && only.stack.serves().contains(call.operation)
         {
             return Ok(only);
         }
         let tried = call.context.progress.borrow().tried.clone();
-        let awake = able().filter(|c| c.deployment.health.rest().is_none());
+        let awake = able().filter(|c| c.deployment.is_open());
         let best = awake.min_by_key(|c| (tried.contains(&c.deployment.name), c.deployment.outstanding()));
         best.ok_or_else(|| self.nobody(call, able()))
     }
@@ -50,28 +61,62 @@ impl Selection {
             return Error::new(Kind::Unsupported, format!("this model cannot {}", call.operation));
         };
         let wait = soonest.deployment.health.rest().unwrap_or_default();
-        let why = match soonest.deployment.status() {
-            Status::Failing(why) => why,
-            _ => "it failed several times".into(),
-        };
-        Error::new(Kind::Unavailable, why).retry_after(wait)
+        match soonest.deployment.status() {
+            Status::Loading(_) => loading(&soonest.deployment.name),
+            Status::Failing(why) => Error::new(Kind::Unavailable, why).retry_after(wait),
+            Status::Draining => Error::new(Kind::Unavailable, "it is being drained").retry_after(DRAINED),
+            _ => Error::new(Kind::Unavailable, "it failed several times").retry_after(wait),
+        }
     }
+
+    async fn attempt(&self, call: &Call) -> Result<Reply> {
+        let chosen = self.choose(call)?;
+        let busy = Busy::with(&chosen.deployment);
+        let name = chosen.deployment.name_for(call).await?;
+        let renamed = name.filter(|name| **name != *call.model).map(|name| call.for_model(&name));
+        match chosen.stack.call(renamed.as_ref().unwrap_or(call)).await {
+            Ok(reply) => Ok(reply.on_end(move |end| busy.ended(&end))),
+            Err(error) => {
+                chosen.deployment.health.failed(&error);
+                call.context.tell(|p| p.tried.push(chosen.deployment.name.clone()));
+                let starts = matches!(chosen.deployment.status(), Status::Loading(_));
+                Err(if starts && error.kind() == Kind::Unavailable { loading(&chosen.deployment.name) } else { error })
+            }
+        }
+    }
+
+    /// Waits until somebody who can be asked this is ready, for those who have the patience.
+    async fn is_ready_in_time(&self, call: &Call) -> bool {
+        let able = || self.candidates.iter().filter(|c| c.stack.serves().contains(call.operation));
+        let ready = async {
+            loop {
+                for candidate in able() {
+                    if candidate.deployment.probe().await.is_ok() && candidate.deployment.is_open() {
+                        return;
+                    }
+                }
+                tokio::time::sleep(LOOKS_AGAIN).await;
+            }
+        };
+        let left = call.context.deadline.map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()));
+        let patience = call.context.patience.min(left.unwrap_or(Duration::MAX));
+        tokio::time::timeout(patience, ready).await.is_ok()
+    }
+}
+
+fn loading(name: &str) -> Error {
+    Error::new(Kind::Loading, format!("{name} is being loaded")).retry_after(LOADED)
 }
 
 impl Provider for Selection {
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         Box::pin(async move {
-            let chosen = self.choose(call)?;
-            let busy = Busy::with(&chosen.deployment);
-            let name = chosen.deployment.name_for(call).await?;
-            let renamed = name.filter(|name| **name != *call.model).map(|name| call.for_model(&name));
-            match chosen.stack.call(renamed.as_ref().unwrap_or(call)).await {
-                Ok(reply) => Ok(reply.on_end(move |end| busy.ended(&end))),
-                Err(error) => {
-                    chosen.deployment.health.failed(&error);
-                    call.context.tell(|p| p.tried.push(chosen.deployment.name.clone()));
-                    Err(error)
+            match self.attempt(call).await {
+                // Who has its own life was waited for already.
+                Err(error) if error.kind() == Kind::Loading && self.is_remote() && !call.context.patience.is_zero() => {
+                    if self.is_ready_in_time(call).await { self.attempt(call).await } else { Err(error) }
                 }
+                answer => answer,
             }
         })
     }

@@ -81,6 +81,8 @@ fn kind(status: u16, json: &Value, message: &str) -> Kind {
         501 => Kind::Unsupported,
         503 if says(&["oading"]) => Kind::Loading,
         503 => Kind::Overloaded,
+        // A vLLM that was told to end says so while it still ends what it has begun.
+        500 if says(&["after shutdown"]) => Kind::Unavailable,
         400..=499 => Kind::Invalid,
         _ => Kind::Upstream,
     }

@@ -58,6 +58,12 @@ impl Host {
         self.serves.iter().fold(lists, |all, &operation| all | operation.into())
     }
 
+    /// Whether a token of it costs nothing: no service's does, and where there are many models, one may have to be loaded
+    /// for it.
+    pub fn is_free(&self) -> bool {
+        !self.needs_key && !self.has_many_models
+    }
+
     /// The variable with its key.
     pub fn key_variable(&self) -> String {
         self.key_variable.map_or_else(|| format!("{}_API_KEY", self.prefix), str::to_owned)

@@ -132,6 +132,10 @@ impl Provider for Http {
     fn serves(&self) -> Operations {
         self.operations
     }
+
+    fn is_free(&self) -> bool {
+        self.host.is_free()
+    }
 }
 
 /// A service would refuse every call; whoever names another address may need no key there.
