@@ -89,14 +89,16 @@ async fn a_client_that_leaves_before_the_first_token_or_in_the_stream_cancels_th
 async fn a_client_that_leaves_the_line_is_never_asked_for_and_those_behind_it_move_up() {
     let upstream = Upstream::start().await.unwrap();
     let url = upstream.url();
-    let house = House::of(&format!("[models.tiny]\nprovider = 'vllm'\nbase_url = '{url}'\nqueue = {{ limit = 1 }}"));
+    let house = House::of(&format!(
+        "[models.tiny]\nprovider = 'vllm'\nbase_url = '{url}'\nqueue = {{ limit = 1 }}\nhealth = {{ canary = false }}"
+    ));
     let mut running = Connection::open(house.address()).await.unwrap();
     running.send(&stream("chunks=100000 every_ms=5")).await.unwrap();
     read_event(&mut running).await;
 
     let mut waiting = Connection::open(house.address()).await.unwrap();
     waiting.send(&stream("chunks=3")).await.unwrap();
-    assert_eq!(read_event(&mut waiting).await, ": queue position=1\n\n");
+    assert_eq!(read_event(&mut waiting).await, ": queue position=1 eta=1s\n\n");
     assert_eq!(house.gateway.models()[0].waiting, 1);
     drop(waiting);
     let left = Instant::now();
@@ -107,7 +109,7 @@ async fn a_client_that_leaves_the_line_is_never_asked_for_and_those_behind_it_mo
 
     let mut next = Connection::open(house.address()).await.unwrap();
     next.send(&stream("chunks=3")).await.unwrap();
-    assert_eq!(read_event(&mut next).await, ": queue position=1\n\n", "whoever left stands in line no more");
+    assert_eq!(read_event(&mut next).await, ": queue position=1 eta=1s\n\n", "whoever left stands in line no more");
     drop(running);
     let mut rest = Vec::new();
     while next.chunk(&mut rest).await.unwrap() {}

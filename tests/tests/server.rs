@@ -192,7 +192,7 @@ async fn a_full_line_is_503_with_a_wait_and_those_in_line_are_told_their_place()
     assert_eq!(error_of(refused).await.1["code"], "queue_full");
     assert!(running.text().await.unwrap().ends_with("data: [DONE]\n\n"));
     let waited = waiting.await.unwrap();
-    assert!(waited.starts_with(": queue position=1\n\n") && waited.ends_with("data: [DONE]\n\n"), "{waited}");
+    assert!(waited.starts_with(": queue position=1 eta=1s\n\n") && waited.ends_with("data: [DONE]\n\n"), "{waited}");
 }
 
 #[tokio::test]

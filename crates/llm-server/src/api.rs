@@ -20,7 +20,7 @@ use llm_core::dialect::{self, DIALECTS, Dialect};
 use llm_core::{Call, Context, Delivery, Error, Gateway, Kind, Operation, Provider, Result};
 use serde_json::Value;
 
-use crate::{Config, Telemetry, auth, line, models, refusal};
+use crate::{Config, Telemetry, auth, line, models, refusal, wishes};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -134,8 +134,9 @@ async fn read(
 ) -> Result<Call> {
     auth::check(app.config.api_key.as_ref(), &head.headers)?;
     let bytes = collect(&app.config, &head.headers, body).await?;
-    // A client is told that a model is loading; it knows better than we how long it can wait.
-    let context = Context { patience: Duration::ZERO, ..Context::named(id) };
+    // A client is told that a model is loading, unless it says how long it would wait: it knows that better than we.
+    let patience = wishes::patience(&head.headers).min(Duration::from_secs(app.config.max_patience_s));
+    let context = Context { patience, session: wishes::session(&head.headers), ..Context::named(id) };
     Call::read_in(context, operation, dialect, bytes)
 }
 
@@ -145,12 +146,13 @@ async fn answer(app: &App, dialect: &'static dyn Dialect, call: Call) -> Result<
         let bytes = app.gateway.call(&call).await?.whole(dialect, &call).await?;
         let mut response = Response::new(Body::from(bytes));
         response.headers_mut().insert(CONTENT_TYPE, json);
-        warn(&call, response.headers_mut());
+        told(&call, response.headers_mut());
         return Ok(response);
     }
-    let body = line::begin(app.gateway.clone(), dialect, call).await?;
+    let body = line::begin(app.gateway.clone(), dialect, &call).await?;
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
+    told(&call, headers);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx would otherwise gather events before it passes them on.
@@ -158,9 +160,15 @@ async fn answer(app: &App, dialect: &'static dyn Dialect, call: Call) -> Result<
     Ok(response)
 }
 
-/// What the caller should know of a whole answer: who answered instead, what was left out.
-fn warn(call: &Call, headers: &mut HeaderMap) {
-    for warning in &call.context.progress.borrow().warnings {
+/// What the caller should know: who answered instead, what was left out, how long it stood in line.
+fn told(call: &Call, headers: &mut HeaderMap) {
+    let progress = call.context.progress.borrow();
+    if let Some(place) = progress.joined_at {
+        headers.insert(HeaderName::from_static("x-queue-position"), place.into());
+        let waited = u64::try_from(progress.queued.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(HeaderName::from_static("x-queue-wait-ms"), waited.into());
+    }
+    for warning in &progress.warnings {
         if let Ok(value) = HeaderValue::from_str(warning) {
             headers.append(HeaderName::from_static("x-llm-warning"), value);
         }

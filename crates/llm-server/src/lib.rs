@@ -14,6 +14,7 @@ mod run;
 mod signals;
 mod sockets;
 mod telemetry;
+mod wishes;
 
 pub use config::{Config, Secrets, VARIABLES};
 pub use run::{Server, start};

@@ -21,12 +21,12 @@ const QUIET: Duration = Duration::from_secs(1);
 const LONGEST_QUIET: u32 = 10;
 
 /// The body of a stream, once it has begun or stands in line.
-pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, call: Call) -> Result<Sse> {
+pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, call: &Call) -> Result<Sse> {
     let asked = call.clone();
     let mut begun: BoxFuture<'static, Result<Reply>> = Box::pin(async move { gateway.call(&asked).await });
     for _ in 0..LONGEST_QUIET {
         if let Ok(reply) = timeout(QUIET, &mut begun).await {
-            return Ok(Sse::Begun(reply?.stream(dialect, &call)));
+            return Ok(Sse::Begun(reply?.stream(dialect, call)));
         }
         if call.context.progress.borrow().place.is_some() {
             break;
@@ -34,7 +34,14 @@ pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, 
     }
     let mut clock = interval(QUIET);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Ok(Sse::Waiting(Box::new(Waiting { begun, call, dialect, clock, told: None, quiet_for: LONGEST_QUIET })))
+    Ok(Sse::Waiting(Box::new(Waiting {
+        begun,
+        call: call.clone(),
+        dialect,
+        clock,
+        told: None,
+        quiet_for: LONGEST_QUIET,
+    })))
 }
 
 /// A response's body.
@@ -62,8 +69,9 @@ impl Waiting {
             return None;
         }
         (self.told, self.quiet_for) = (place, 0);
+        let eta = self.call.context.progress.borrow().eta.unwrap_or_default().as_secs();
         Some(match place {
-            Some(place) => format!(": queue position={place}\n\n").into(),
+            Some(place) => format!(": queue position={place} eta={eta}s\n\n").into(),
             None => Bytes::from_static(b": working\n\n"),
         })
     }

@@ -57,6 +57,10 @@ impl Shared {
 pub struct Progress {
     /// Its place in line, the next one to go being 1; `None` when it does not wait.
     pub place: Option<usize>,
+    /// When its turn comes, as far as what turns took so far can tell.
+    pub eta: Option<Duration>,
+    /// The place at which it joined the line, if it ever stood in one.
+    pub joined_at: Option<usize>,
     /// How long it has stood in line, over all attempts; what it waits now counts once it is over.
     pub queued: Duration,
     /// The model that answers a call which named none.

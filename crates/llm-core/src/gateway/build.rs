@@ -120,13 +120,16 @@ impl Builder<'_> {
         // Its text is its identity: while that is the same, so are its connections, its health and its weights.
         let health = self.health(part)?;
         let (name, provider, operations) = (self.name, &part.provider, &self.part.operations);
-        let text =
-            format!("deployment {name}/{index} {provider} {:?} {} {operations:?} {health:?}", part.model, part.settings);
+        let text = format!(
+            "deployment {name}/{index} {provider} {:?} {} {operations:?} {health:?}",
+            part.model, part.settings
+        );
         let deployment = keep.part(text, || {
             let provider = (kind.build)(&part.settings)?;
             let name =
                 if self.part.deployments.len() == 1 { self.name.to_owned() } else { format!("{}/{index}", self.name) };
-            let named = |o: &Operation| self.part.operations.as_ref().is_none_or(|all| all.iter().any(|n| n == o.name()));
+            let named =
+                |o: &Operation| self.part.operations.as_ref().is_none_or(|all| all.iter().any(|n| n == o.name()));
             let may = provider.serves().iter().filter(named).fold(Operations::NONE, |all, o| all | o.into());
             Ok(Deployment::with(name, self.model_there(part), provider, &health).may(may))
         })?;

@@ -124,16 +124,8 @@ impl Config {
     }
 }
 
-const MODEL_SETTINGS: &[&str] = &[
-    "aliases",
-    "fallback",
-    "specialization",
-    "context_window",
-    "operations",
-    "vision",
-    "dimensions",
-    "deployments",
-];
+const MODEL_SETTINGS: &[&str] =
+    &["aliases", "fallback", "specialization", "context_window", "operations", "vision", "dimensions", "deployments"];
 
 impl ModelConfig {
     fn from_table(mut table: Table) -> Result<ModelConfig> {

@@ -283,10 +283,19 @@ mod tests {
             ("[models.a]\nprovider = 'fake'\nqueue = { limit = 0 }", "models.a.queue.limit: must be at least 1"),
             ("[models.a]\nprovider = 'fake'\nfallback = ['b']", "models.a.fallback: no such model: b"),
             ("default_model = 'x'\n[models.a]\nprovider = 'fake'", "default_model: no such model: x"),
-            ("[models.a]\nprovider = 'fake'\nspecialization = 'a'", "models.a.specialization: a is the name of a model"),
-            ("[models.a]\nprovider = 'fake'\nspecialization = 'A b'", "models.a.specialization: \"A b\" must be one word"),
+            (
+                "[models.a]\nprovider = 'fake'\nspecialization = 'a'",
+                "models.a.specialization: a is the name of a model",
+            ),
+            (
+                "[models.a]\nprovider = 'fake'\nspecialization = 'A b'",
+                "models.a.specialization: \"A b\" must be one word",
+            ),
             ("[models.a]\nprovider = 'fake'\nhealth = { canari = true }", "models.a.health: unknown field `canari`"),
-            ("[health]\nstart_timeout_s = 0\n[models.a]\nprovider = 'fake'", "models.a.health.start_timeout_s: must be a number"),
+            (
+                "[health]\nstart_timeout_s = 0\n[models.a]\nprovider = 'fake'",
+                "models.a.health.start_timeout_s: must be a number",
+            ),
         ] {
             let error = Config::from_toml(text).and_then(|config| gateway.reload(&config)).unwrap_err();
             assert!(error.to_string().starts_with(place), "{error}");

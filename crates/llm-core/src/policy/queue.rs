@@ -3,13 +3,14 @@
 //!
 //! A turn is kept until the reply's last frame has gone: a limit that lets go at the headers, as tower's does, limits
 //! nothing that streams.
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
+use super::timeout::seconds;
 use super::{Build, Level, Policy};
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
@@ -27,14 +28,21 @@ pub struct Config {
     pub limit: Option<usize>,
     /// Calls in line; by default 100, a full minute's line for a small team.
     pub waiting: Option<usize>,
+    /// No call waits longer than this, in seconds; by default as long as its caller does.
+    pub max_wait_s: Option<f64>,
+    /// Callers by turns, not calls: whoever sends a hundred waits behind whoever sends one. A caller is the name of a key.
+    pub fair: bool,
 }
 
 const LIMIT: usize = 1024;
+/// No caller is told to come back later than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 pub(crate) const WAITING: usize = 100;
 
 struct Queue {
     inner: Arc<dyn Provider>,
     line: Arc<Line>,
+    max_wait: Option<Duration>,
 }
 
 fn wrap(build: Build<'_>) -> Result<Arc<dyn Provider>> {
@@ -44,8 +52,10 @@ fn wrap(build: Build<'_>) -> Result<Arc<dyn Provider>> {
     if limit == 0 {
         return Err(Error::config("must be at least 1").at("limit"));
     }
-    let line = build.keep.part(format!("queue {} {limit} {waiting}", build.of), || Ok(Line::new(limit, waiting)))?;
-    Ok(Arc::new(Queue { inner: build.inner, line }))
+    let max_wait = config.max_wait_s.map(|wait| seconds("max_wait_s", wait)).transpose()?;
+    let text = format!("queue {} {limit} {waiting} {}", build.of, config.fair);
+    let line = build.keep.part(text, || Ok(Line::new(limit, waiting, config.fair)))?;
+    Ok(Arc::new(Queue { inner: build.inner, line, max_wait }))
 }
 
 impl Provider for Queue {
@@ -54,7 +64,7 @@ impl Provider for Queue {
             return self.inner.call(call);
         }
         Box::pin(async move {
-            let turn = self.line.turn(call).await?;
+            let turn = self.line.turn(call, self.max_wait).await?;
             Ok(self.inner.call(call).await?.on_end(move |_| drop(turn)))
         })
     }
@@ -80,10 +90,34 @@ struct State {
     next_ticket: u64,
     mean: Duration, // of a turn, for an honest Retry-After
     limit: usize,
+    fair: Option<Fair>,
+}
+
+/// Callers by turns (start-time fair queuing): a call's number is that of its caller's call before, and one more; the
+/// lowest number goes first, and whoever was away takes up at the number that is being served.
+#[derive(Default)]
+struct Fair {
+    served: u64,
+    next: HashMap<String, u64>,
+}
+
+impl Fair {
+    fn number(&mut self, caller: &str) -> u64 {
+        let number = self.next.get(caller).copied().unwrap_or_default().max(self.served);
+        self.next.insert(caller.to_owned(), number + 1);
+        number
+    }
+
+    fn serves(&mut self, number: u64) {
+        self.served = self.served.max(number);
+        let served = self.served;
+        self.next.retain(|_, next| *next > served); // the others would take up there anyway
+    }
 }
 
 struct Waiter {
     ticket: u64,
+    number: u64, // where it is fair
     turn: oneshot::Sender<Turn>,
     context: Arc<Context>,
 }
@@ -95,17 +129,22 @@ struct Turn {
 }
 
 impl Line {
-    fn new(limit: usize, waiting_most: usize) -> Line {
+    fn new(limit: usize, waiting_most: usize, fair: bool) -> Line {
         let mean = Duration::from_secs(1); // until measured
-        let state = State { free: limit, waiting: VecDeque::new(), next_ticket: 0, mean, limit };
+        let fair = fair.then(Fair::default);
+        let state = State { free: limit, waiting: VecDeque::new(), next_ticket: 0, mean, limit, fair };
         Line { waiting_most, state: Mutex::new(state) }
     }
 
-    async fn turn(self: &Arc<Self>, call: &Call) -> Result<Turn> {
+    async fn turn(self: &Arc<Self>, call: &Call, max_wait: Option<Duration>) -> Result<Turn> {
         let (ticket, turn) = {
             let mut state = self.lock();
             if state.free > 0 {
                 state.free -= 1;
+                if let Some(fair) = &mut state.fair {
+                    let number = fair.number(&call.context.caller);
+                    fair.serves(number);
+                }
                 return Ok(self.new_turn());
             }
             if state.waiting.len() >= self.waiting_most {
@@ -114,7 +153,11 @@ impl Line {
             state.join(&call.context)
         };
         let place = Place { line: self, ticket, since: Instant::now(), call };
-        let turn = turn.await.map_err(|_| Error::new(Kind::Internal, "the line was closed"))?;
+        let turn = match max_wait {
+            None => turn.await,
+            Some(most) => tokio::time::timeout(most, turn).await.map_err(|_| self.too_long(call, most))?,
+        };
+        let turn = turn.map_err(|_| Error::new(Kind::Internal, "the line was closed"))?;
         drop(place);
         Ok(turn)
     }
@@ -123,16 +166,23 @@ impl Line {
         Turn { line: self.clone(), since: Instant::now() }
     }
 
+    /// Whoever comes back when those in line have had their turn need not wait again.
     fn full(&self, state: &State) -> Error {
         let message = format!("the line is full: {} calls run and {} wait", state.limit, state.waiting.len());
-        Error::new(Kind::Overloaded, message).retry_after(state.wait_for(1))
+        Error::new(Kind::Overloaded, message).retry_after(state.wait_for(state.waiting.len() + 1))
+    }
+
+    fn too_long(&self, call: &Call, most: Duration) -> Error {
+        let place = call.context.progress.borrow().place.unwrap_or(1);
+        let message = format!("it waited {} s in line, and {place} were still before its turn", most.as_secs_f32());
+        Error::new(Kind::Overloaded, message).code("queue_timeout").retry_after(self.lock().wait_for(place))
     }
 
     /// The next in line gets the turn. One that has just left gives it back by dropping it, outside the lock.
     fn pass_on(self: &Arc<Self>, took: Duration) {
         let mut state = self.lock();
         state.mean = (state.mean * 7 + took) / 8;
-        let Some(next) = state.waiting.pop_front() else {
+        let Some(next) = state.next() else {
             state.free += 1;
             return;
         };
@@ -156,21 +206,45 @@ impl State {
     fn join(&mut self, context: &Arc<Context>) -> (u64, oneshot::Receiver<Turn>) {
         let (sender, receiver) = oneshot::channel();
         self.next_ticket += 1;
-        self.waiting.push_back(Waiter { ticket: self.next_ticket, turn: sender, context: context.clone() });
-        let place = self.waiting.len();
-        context.tell(|p| p.place = Some(place));
+        let number = self.fair.as_mut().map_or(0, |fair| fair.number(&context.caller));
+        self.waiting.push_back(Waiter { ticket: self.next_ticket, number, turn: sender, context: context.clone() });
+        if self.fair.is_some() {
+            self.tell_places(); // it may stand before others
+        } else {
+            self.tell(self.waiting.len() - 1, self.waiting.len());
+        }
+        context.tell(|p| p.joined_at = p.joined_at.or(p.place));
         (self.next_ticket, receiver)
     }
 
     fn tell_places(&self) {
-        for (i, waiter) in self.waiting.iter().enumerate() {
-            waiter.context.tell(|p| p.place = Some(i + 1));
-        }
+        self.order().into_iter().enumerate().for_each(|(i, at)| self.tell(at, i + 1));
+    }
+
+    fn tell(&self, at: usize, place: usize) {
+        let eta = self.wait_for(place);
+        self.waiting[at].context.tell(|p| (p.place, p.eta) = (Some(place), Some(eta)));
+    }
+
+    /// Those in line as they will be called; all numbers are the same where callers are.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.waiting.len()).collect();
+        order.sort_by_key(|&at| self.waiting[at].number);
+        order
+    }
+
+    fn next(&mut self) -> Option<Waiter> {
+        let at = if self.fair.is_some() { *self.order().first()? } else { 0 };
+        let next = self.waiting.remove(at)?;
+        self.fair.iter_mut().for_each(|fair| fair.serves(next.number));
+        Some(next)
     }
 
     /// How long until this many further turns have come free.
-    fn wait_for(&self, turns: u32) -> Duration {
-        (self.mean * turns / self.limit.max(1) as u32).max(Duration::from_secs(1))
+    fn wait_for(&self, turns: usize) -> Duration {
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+        let wait = self.mean.saturating_mul(turns) / u32::try_from(self.limit).unwrap_or(u32::MAX).max(1);
+        wait.clamp(Duration::from_secs(1), LONGEST_WAIT)
     }
 }
 
@@ -191,7 +265,7 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.call.context.tell(|p| {
-            p.place = None;
+            (p.place, p.eta) = (None, None);
             p.queued += self.since.elapsed();
         });
         let mut state = self.line.lock();
@@ -210,7 +284,72 @@ mod tests {
 
     fn queue(limit: usize, waiting: usize) -> Arc<Queue> {
         let fake = fake::Fake::new(fake::Config { says: "a b c".into(), each_ms: 10, ..Default::default() });
-        Arc::new(Queue { inner: Arc::new(fake), line: Arc::new(Line::new(limit, waiting)) })
+        Arc::new(Queue { inner: Arc::new(fake), line: Arc::new(Line::new(limit, waiting, false)), max_wait: None })
+    }
+
+    fn ask_as(caller: &str) -> Call {
+        ask().in_context(Context { caller: caller.into(), ..Context::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_it_is_fair_whoever_sends_many_waits_behind_whoever_sends_one() {
+        let mut queue = Arc::into_inner(queue(1, 10)).unwrap();
+        queue.line = Arc::new(Line::new(1, 10, true));
+        let mut running = queue.call(&ask_as("many")).await.unwrap();
+        let calls: Vec<Call> = ["many", "many", "many", "one", "many", "two"].map(ask_as).into();
+        let mut waiting: Vec<_> = calls.iter().map(|call| Some(queue.call(call))).collect();
+        for future in waiting.iter_mut().flatten() {
+            assert!(futures_util::poll!(future).is_pending());
+        }
+        let places = || calls.iter().map(|c| c.context.progress.borrow().place).collect::<Vec<_>>();
+        // One of `many` runs already, so that its next is its second.
+        assert_eq!(places(), [Some(3), Some(4), Some(5), Some(1), Some(6), Some(2)]);
+        let mut came = Vec::new();
+        while came.len() < calls.len() {
+            drop(running);
+            let mut called = None;
+            for (i, place) in waiting.iter_mut().enumerate() {
+                let Some(future) = place else { continue };
+                if let std::task::Poll::Ready(reply) = futures_util::poll!(future) {
+                    (*place, called) = (None, Some(reply.unwrap()));
+                    came.push(i);
+                }
+            }
+            running = called.expect("somebody was called");
+        }
+        assert_eq!(came, [3, 5, 0, 1, 2, 4]);
+        drop(running);
+        assert_eq!(queue.line.depth(), (0, 0));
+        queue.call(&ask_as("new")).await.unwrap().chat().await.unwrap();
+        assert!(queue.line.lock().fair.as_ref().unwrap().next.len() <= 2, "nobody is remembered for long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_the_longest_wait() {
+        let mut queue = Arc::into_inner(queue(1, 10)).unwrap();
+        queue.max_wait = Some(Duration::from_secs(5));
+        let _running = queue.call(&ask()).await.unwrap();
+        let since = tokio::time::Instant::now();
+        let error = queue.call(&ask()).await.unwrap_err();
+        assert_eq!((error.kind(), error.get_code()), (Kind::Overloaded, Some("queue_timeout")));
+        assert_eq!((since.elapsed(), queue.line.depth()), (Duration::from_secs(5), (1, 0)));
+        assert!(error.get_retry_after().is_some(), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_to_wait_grows_with_the_line_and_with_what_a_turn_takes() {
+        let queue = queue(2, 10);
+        queue.line.lock().mean = Duration::from_secs(10);
+        let _running = [queue.call(&ask()).await.unwrap(), queue.call(&ask()).await.unwrap()];
+        let calls: Vec<Call> = (0..10).map(|_| ask()).collect();
+        let mut waiting: Vec<_> = calls.iter().map(|call| queue.call(call)).collect();
+        for future in &mut waiting {
+            assert!(futures_util::poll!(future).is_pending());
+        }
+        let seconds = |i: usize| calls[i].context.progress.borrow().eta.unwrap().as_secs();
+        assert_eq!((seconds(0), seconds(9)), (5, 50));
+        let error = queue.call(&ask()).await.unwrap_err();
+        assert_eq!(error.get_retry_after(), Some(Duration::from_secs(55)));
     }
 
     fn ask() -> Call {

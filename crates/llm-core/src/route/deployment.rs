@@ -374,7 +374,10 @@ mod tests {
                     return Err(Error::new(Kind::Unavailable, "nobody listens"));
                 }
                 if call.operation == Operation::Models {
-                    return Ok(Reply::of(Frame::Models(vec![ModelInfo { id: "coder".into(), ..ModelInfo::default() }])));
+                    return Ok(Reply::of(Frame::Models(vec![ModelInfo {
+                        id: "coder".into(),
+                        ..ModelInfo::default()
+                    }])));
                 }
                 self.asked.fetch_add(1, Ordering::Relaxed);
                 let mut answers = self.answers.lock().unwrap();

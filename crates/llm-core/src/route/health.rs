@@ -90,11 +90,12 @@ pub struct Health {
 struct State {
     watched_since: Option<Instant>,
     was_ready: bool,
-    is_proven: bool, // by an answer, since it last failed
+    is_proven: bool,  // by an answer, since it last failed
     is_loading: bool, // by its own word
     failures: u32,    // in a row
     error: Option<Error>,
     rests_until: Option<Instant>,
+    busy_until: Option<Instant>, // by its own word
     models: Vec<ModelInfo>,
 }
 
@@ -112,7 +113,8 @@ impl Health {
         Health { start_timeout, needs_proof, state: Mutex::default() }
     }
 
-    /// Somebody watches it from now on: until its `start_timeout` has gone by, a refused connection is a start.
+    /// Somebody watches it from now on: until its `start_timeout` has gone by, a refused connection is a start, and it may
+    /// be asked to prove that it is well. A program that asks one question learns that from its answer.
     pub fn is_watched(&self) {
         self.lock().watched_since.get_or_insert_with(Instant::now);
     }
@@ -130,6 +132,9 @@ impl Health {
         if error.kind() == Kind::Loading {
             let mut state = self.lock();
             *state = State { is_loading: true, ..state.anew() };
+        }
+        if let (Kind::RateLimited | Kind::Overloaded, Some(wait)) = (error.kind(), error.get_retry_after()) {
+            self.lock().busy_until = Some(Instant::now() + wait.min(LONGEST_REST));
         }
         if !error.kind().is_sick() {
             return;
@@ -163,7 +168,7 @@ impl Health {
     /// little, for a broken model lists itself and dies of the first question: only an answer ends its rest.
     pub fn learned(&self, models: Vec<ModelInfo>) {
         let mut state = self.lock();
-        if self.needs_proof && !state.is_proven {
+        if self.needs_proof && state.watched_since.is_some() && !state.is_proven {
             state.models = models;
             return; // the canary tells
         }
@@ -181,7 +186,9 @@ impl Health {
 
     /// Whether a token must be spent to know how it is: it needs proof and has given none since it last failed.
     pub fn wants_canary(&self) -> bool {
-        self.needs_proof && !self.lock().is_proven && self.rest().is_none()
+        let state = self.lock();
+        let is_asked_to = self.needs_proof && state.watched_since.is_some();
+        is_asked_to && !state.is_proven && state.rests_until.is_none_or(|until| until <= Instant::now())
     }
 
     /// What it serves, as far as a probe has learned.
@@ -195,6 +202,11 @@ impl Health {
         until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
+    /// Whether it said that it has enough to do, and the time that it asked for has not gone by: others are asked first.
+    pub fn is_busy(&self) -> bool {
+        self.lock().busy_until.is_some_and(|until| until > Instant::now())
+    }
+
     /// How it is.
     pub fn status(&self) -> Status {
         let state = self.lock();
@@ -204,7 +216,7 @@ impl Health {
             (Some(error), false) if error.kind() == Kind::Unavailable && is_starting() => Status::Loading(None),
             (Some(error), _) => Status::Failing(error.to_string()),
             (None, true) => Status::Ready,
-            (None, false) if !state.models.is_empty() => Status::Loading(None), // it lists itself, and is being tried
+            (None, false) if self.needs_proof && !state.models.is_empty() => Status::Loading(None), // it lists itself, and is being tried
             (None, false) => Status::Unknown,
         }
     }

@@ -1,4 +1,5 @@
 //! Routes: which model a call means, which deployment answers, and who steps in.
+mod affinity;
 mod canary;
 pub mod deployment;
 pub mod dimensions;

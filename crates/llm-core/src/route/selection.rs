@@ -1,7 +1,10 @@
-//! Chooses one of a model's deployments for each attempt: one that is well, was not tried yet, and has the least to do.
+//! Chooses one of a model's deployments for each attempt: one that is well, was not tried yet and did not just say that
+//! it is busy; among those the one that knows the call's session or the beginning of its prompt, unless it has more to do
+//! than its share; and then the one with the least to do.
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::affinity;
 use super::deployment::{Busy, Deployment};
 use super::health::Status;
 use crate::call::*;
@@ -51,8 +54,13 @@ impl Selection {
             return Ok(only);
         }
         let tried = call.context.progress.borrow().tried.clone();
-        let awake = able().filter(|c| c.deployment.is_open());
-        let best = awake.min_by_key(|c| (tried.contains(&c.deployment.name), c.deployment.outstanding()));
+        let awake = || able().filter(|c| c.deployment.is_open());
+        let (kin, share) = (affinity::of(call), share(awake()));
+        let best = awake().min_by_key(|c| {
+            let (name, load) = (&c.deployment.name, c.deployment.outstanding());
+            let is_far = kin.filter(|_| load < share).map_or(u64::MAX, |kin| kin.distance_to(name));
+            (tried.contains(name), c.deployment.health.is_busy(), is_far, load)
+        });
         best.ok_or_else(|| self.nobody(call, able()))
     }
 
@@ -104,6 +112,12 @@ impl Selection {
     }
 }
 
+/// So many replies may run at one deployment before it is too much: a quarter above its share, this call counted.
+fn share<'c>(awake: impl Iterator<Item = &'c Candidate>) -> usize {
+    let (all, load) = awake.fold((0, 1), |(all, load), c| (all + 1, load + c.deployment.outstanding()));
+    (load * 5).div_ceil(all.max(1) * 4)
+}
+
 fn loading(name: &str) -> Error {
     Error::new(Kind::Loading, format!("{name} is being loaded")).retry_after(LOADED)
 }
@@ -114,7 +128,11 @@ impl Provider for Selection {
             match self.attempt(call).await {
                 // Who has its own life was waited for already.
                 Err(error) if error.kind() == Kind::Loading && self.is_remote() && !call.context.patience.is_zero() => {
-                    if self.is_ready_in_time(call).await { self.attempt(call).await } else { Err(error) }
+                    if self.is_ready_in_time(call).await {
+                        self.attempt(call).await
+                    } else {
+                        Err(error)
+                    }
                 }
                 answer => answer,
             }
@@ -190,5 +208,69 @@ mod tests {
         assert_eq!(deployment.status(), Status::Unknown);
         selection.call(&ask()).await.unwrap().events().collect::<Vec<_>>().await;
         assert_eq!(deployment.status(), Status::Ready);
+    }
+
+    fn three() -> (Selection, Vec<Arc<Fake>>) {
+        let slow = || Fake::new(crate::provider::fake::Config { says: "hi".into(), ..Default::default() });
+        let (candidates, fakes) = ["a", "b", "c"].map(|name| candidate(name, slow())).into_iter().unzip();
+        (Selection::new(candidates).unwrap(), fakes)
+    }
+
+    fn ask_in(session: &str) -> Call {
+        ask().in_context(Context { session: Some(session.into()), ..Context::default() })
+    }
+
+    #[tokio::test]
+    async fn a_session_meets_the_same_deployment_and_sessions_are_shared_out() {
+        let (selection, fakes) = three();
+        for session in 0..30 {
+            for _ in 0..4 {
+                selection.call(&ask_in(&session.to_string())).await.unwrap().chat().await.unwrap();
+            }
+        }
+        let counts: Vec<usize> = fakes.iter().map(|fake| fake.calls()).collect();
+        assert!(counts.iter().all(|count| count % 4 == 0 && *count >= 12), "{counts:?}");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_asks_for_much_at_once_overloads_nobody() {
+        let (selection, _) = three();
+        let mut running = Vec::new();
+        for _ in 0..12 {
+            running.push(selection.call(&ask_in("busy")).await.unwrap());
+        }
+        let load: Vec<usize> = selection.candidates.iter().map(|c| c.deployment.outstanding()).collect();
+        assert!(load.iter().all(|&load| load <= 5), "{load:?}");
+        assert!(load.contains(&5), "and its own has the most: {load:?}");
+    }
+
+    #[tokio::test]
+    async fn prompts_that_begin_alike_meet_the_same_deployment() {
+        let (selection, fakes) = three();
+        let system = "x".repeat(4000);
+        for question in ["one", "two", "three"] {
+            let body = format!(
+                r#"{{"model":"m","messages":[{{"role":"system","content":"{system}"}},{{"role":"user","content":"{question}"}}]}}"#
+            );
+            let call = Call::read(Operation::Chat, crate::dialect::openai(), body.into()).unwrap();
+            selection.call(&call).await.unwrap().chat().await.unwrap();
+        }
+        let mut counts: Vec<usize> = fakes.iter().map(|fake| fake.calls()).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [0, 0, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_says_it_is_busy_is_left_alone_as_long_as_it_asked_for() {
+        let (busy, _) = candidate("a", Fake::says("a"));
+        let (other, fake) = candidate("b", Fake::says("b"));
+        busy.deployment.health.failed(&Error::new(Kind::RateLimited, "slow").retry_after(Duration::from_secs(3)));
+        assert_eq!(busy.deployment.status(), Status::Unknown, "it is not ill");
+        let selection = Selection::new(vec![busy, other]).unwrap();
+        selection.call(&ask()).await.unwrap().chat().await.unwrap();
+        assert_eq!(fake.calls(), 1);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        selection.call(&ask()).await.unwrap().chat().await.unwrap();
+        assert_eq!(fake.calls(), 1);
     }
 }
