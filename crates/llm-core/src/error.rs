@@ -3,9 +3,23 @@ use std::fmt;
 use std::time::Duration;
 
 /// A result whose error is [`Error`].
+///
+/// ```
+/// fn port(text: &str) -> llm_core::Result<u16> {
+///     text.parse().map_err(|e| llm_core::Error::config("must be a number").at("port").because(e))
+/// }
+/// assert_eq!(port("x").unwrap_err().to_string(), "port: must be a number");
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What the caller can do about an error. Status codes, exit codes and exceptions are chosen from it at the door.
+///
+/// ```
+/// use llm_core::Kind;
+/// assert!(Kind::Overloaded.is_retryable() && !Kind::Overloaded.is_sick()); // it is well, and busy
+/// assert!(Kind::NotFound.is_failover() && !Kind::NotFound.is_retryable()); // another may have the model
+/// assert_eq!(Kind::RateLimited.name(), "rate_limited");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -103,6 +117,24 @@ impl Kind {
 /// let error = Error::new(Kind::Invalid, "`temperature` must be between 0 and 2").param("temperature");
 /// assert_eq!(error.to_string(), "`temperature` must be between 0 and 2");
 /// assert!(!error.kind().is_retryable());
+/// ```
+///
+/// Whoever knows more says so on the way up, and whoever acts on it asks:
+///
+/// ```
+/// use std::time::Duration;
+/// use llm_core::{Error, Kind};
+/// let error = Error::new(Kind::RateLimited, "too many requests").retry_after(Duration::from_secs(2)).at("models.coder");
+/// assert_eq!((error.place(), error.message()), ("models.coder", "too many requests"));
+/// assert_eq!(error.get_retry_after(), Some(Duration::from_secs(2)));
+/// assert_eq!(error.get_code(), Some("rate_limit_exceeded")); // what OpenAI's clients know it by
+///
+/// let error = Error::invalid("`n` must be at least 1").param("n").code("invalid_value").as_kind(Kind::Unsupported);
+/// assert_eq!((error.get_param(), error.kind()), (Some("n"), Kind::Unsupported));
+///
+/// let cause = "x".parse::<u32>().unwrap_err();
+/// let error = Error::config("is no number").at("retry.max_retries").because(cause).placed("LLM_MAX_RETRIES");
+/// assert_eq!(error.to_string(), "LLM_MAX_RETRIES: is no number");
 /// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);

@@ -24,6 +24,13 @@ pub use llm::{Batches, ChatStream, Llm, Tool, ToolRun};
 /// The models that the process's environment and `.env` file name. The built-in engine is a crate of its own: pass its kind to
 /// [`Llm::from_env`] if it shall be the default.
 ///
+/// ```
+/// match llm_core::from_env() {
+///     Ok(llm) => println!("{} models", llm.models().len()),
+///     Err(error) => println!("{error}"), // names the variable, and what to do
+/// }
+/// ```
+///
 /// # Errors
 /// `Config`, naming the variable and the remedy.
 pub fn from_env() -> Result<Llm> {

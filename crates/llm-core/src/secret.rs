@@ -2,6 +2,12 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A secret text.
+///
+/// ```
+/// use llm_core::secret::Secret;
+/// let key = Secret::new("sk-1");
+/// assert_eq!((format!("{key:?}").as_str(), key.reveal()), ("***", "sk-1"));
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);

@@ -9,6 +9,12 @@ use super::{Content, Event, Message, Operation, ToolCall, tools};
 use crate::error::{Error, Kind, Result};
 
 /// Why an answer ended.
+///
+/// ```
+/// use llm_core::FinishReason;
+/// assert_eq!(FinishReason::from("eos_token"), FinishReason::Stop); // servers have words of their own
+/// assert_eq!(FinishReason::Length.as_str(), "length");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FinishReason {
     /// The model said all, or met a stop string.
@@ -49,6 +55,13 @@ impl From<&str> for FinishReason {
 }
 
 /// What an answer cost, in tokens.
+///
+/// ```
+/// use llm_core::Usage;
+/// let mut all = Usage { prompt_tokens: 10, completion_tokens: 2, ..Usage::default() };
+/// all.add(Usage { prompt_tokens: 5, completion_tokens: 1, cached_tokens: Some(4), ..Usage::default() });
+/// assert_eq!((all.prompt_tokens, all.completion_tokens, all.cached_tokens), (15, 3, Some(4)));
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
@@ -78,6 +91,17 @@ impl Usage {
 /// A whole answer.
 ///
 /// Displays as its text, so that `println!("{}", llm.chat("..").await?)` says it.
+///
+/// ```
+/// use llm_core::{ChatReply, Event, FinishReason};
+/// let mut answer = ChatReply::default();
+/// for event in [Event::Text("[1, ".into()), Event::Text("2]".into()), Event::Finish(FinishReason::Stop)] {
+///     answer.add(event);
+/// }
+/// assert_eq!((answer.to_string().as_str(), answer.json::<Vec<u32>>()?), ("[1, 2]", vec![1, 2]));
+/// assert_eq!(answer.message(), llm_core::Message::assistant("[1, 2]")); // to go on with the conversation
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct ChatReply {
     /// The server's name for it; empty if it gave none.
@@ -162,6 +186,11 @@ impl std::fmt::Display for ChatReply {
 }
 
 /// How likely a token was.
+///
+/// ```
+/// let token: llm_core::Logprob = serde_json::from_str(r#"{"token":"Paris","logprob":-0.5}"#).unwrap();
+/// assert!((token.logprob.exp() - 0.6065).abs() < 1e-4); // its probability
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Logprob {
     /// Its text.
@@ -190,6 +219,17 @@ fn logprobs(value: &Value) -> Vec<Logprob> {
 }
 
 /// How long an answer took, as seen by the caller.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("hi"))?;
+/// use llm_core::Timings;
+/// let Timings { queued, first, total } = llm.chat("?").await?.timings;
+/// assert!(queued <= first && first <= total);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
     /// In line before a model whose turns were all taken; zero if one was free.
@@ -201,6 +241,17 @@ pub struct Timings {
 }
 
 /// Documents in the order of how well they answer, best first.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+/// let answer = llm.rerank("what cats eat", ["Rust is a language", "what cats eat is mice"]).await?;
+/// let best: &llm_core::Ranked = &answer.results[0];
+/// assert!(best.index == 1 && best.relevance_score > answer.results[1].relevance_score);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Ranking {
     /// The best first.
@@ -210,6 +261,12 @@ pub struct Ranking {
 }
 
 /// A document's place in a ranking.
+///
+/// ```
+/// let told = r#"{"index":1,"relevance_score":0.9,"document":{"text":"mice"}}"#;
+/// let place: llm_core::Ranked = serde_json::from_str(told).unwrap();
+/// assert_eq!((place.index, place.extra["document"]["text"].as_str()), (1, Some("mice")));
+/// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Ranked {
     /// Which of the request's documents.
@@ -222,6 +279,12 @@ pub struct Ranked {
 }
 
 /// How alike texts are, in the order of the request's documents.
+///
+/// ```
+/// use llm_core::{Frame, Reply, Scores};
+/// let reply = Reply::of(Frame::Scores(Scores { scores: vec![0.9, 0.1], usage: None }));
+/// assert!(reply.is_here());
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Scores {
     /// One for each document; the scale is the model's own.
@@ -231,6 +294,16 @@ pub struct Scores {
 }
 
 /// Vectors, one per input and in the same order.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+/// let answer: llm_core::Embeddings = llm.embed(["cats", "dogs"]).await?;
+/// assert_eq!((answer.vectors.len(), answer.usage.unwrap_or_default().prompt_tokens), (2, 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Embeddings {
     /// `vectors[i]` belongs to `input[i]`; all are of one length.
@@ -240,6 +313,12 @@ pub struct Embeddings {
 }
 
 /// A prompt's tokens.
+///
+/// ```
+/// // vLLM's words for it.
+/// let told: llm_core::Tokens = serde_json::from_str(r#"{"count":2,"max_model_len":2048,"tokens":[9707,0]}"#).unwrap();
+/// assert_eq!((told.count, told.max_model_len), (2, Some(2048)));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tokens {
     /// How many.
@@ -253,6 +332,12 @@ pub struct Tokens {
 }
 
 /// What a server tells of one model.
+///
+/// ```
+/// use llm_core::{ModelInfo, Operation};
+/// let told: ModelInfo = serde_json::from_str(r#"{"id":"e5","max_model_len":512,"capabilities":["embed"]}"#).unwrap();
+/// assert!(told.may(Operation::Embed) && !told.may(Operation::Chat));
+/// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// The name to ask for.

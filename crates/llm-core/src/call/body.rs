@@ -13,6 +13,15 @@ use crate::dialect::{self, Dialect};
 use crate::error::{Error, Result};
 
 /// A question in bytes that its host understands.
+///
+/// ```
+/// use llm_core::{Call, ChatRequest, Delivery, Wired, dialect};
+/// let Wired { dialect, bytes } = Call::new(ChatRequest::new("hi"), Delivery::Stream).wire(&[dialect::openai()])?;
+/// assert_eq!(dialect.name(), "openai");
+/// let body: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+/// assert_eq!((&body["messages"][0]["content"], &body["stream"]), (&"hi".into(), &true.into()));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Wired {
     /// Whose shape the bytes have.

@@ -4,6 +4,13 @@ use serde_json::{Map, Value, json};
 use super::{Image, Message};
 
 /// How to choose the next token, and when to stop. Everything left out is the model's or the server's default.
+///
+/// ```
+/// use llm_core::{ChatRequest, Sampling};
+/// let sampling = Sampling { min_p: Some(0.05), repetition_penalty: Some(1.1), ..Sampling::default() };
+/// let request = ChatRequest { sampling, ..ChatRequest::new("Tell me a story.") };
+/// assert_eq!(request.sampling.min_p, Some(0.05));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sampling {
     /// At most so many tokens are made; thinking counts.
@@ -36,6 +43,12 @@ pub struct Sampling {
 /// use llm_core::ChatRequest;
 /// let request = ChatRequest::new("Why is the sky blue?").system("Answer in one sentence.").temperature(0.2).max_tokens(64);
 /// assert_eq!(request.messages.len(), 2);
+///
+/// // The same answer each time, by a model of one's choice, in a conversation that goes on.
+/// # use llm_core::Message;
+/// let request = request.message(Message::assistant("Air scatters it.")).message(Message::user("And at dusk?"));
+/// let request = request.model("coder").seed(7).top_p(0.9).stop("\n").logprobs(3);
+/// assert_eq!((request.last_text().as_str(), &request.extra["top_logprobs"]), ("And at dusk?", &3.into()));
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct ChatRequest {
@@ -119,6 +132,13 @@ impl ChatRequest {
     }
 
     /// Offers a tool.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// let weather = json!({"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}});
+    /// let request = llm_core::ChatRequest::new("Is it sunny?").tool(weather).extra("tool_choice", "required");
+    /// assert_eq!(request.tools.len(), 1);
+    /// ```
     pub fn tool(mut self, definition: impl Into<Value>) -> Self {
         self.tools.push(definition.into());
         self

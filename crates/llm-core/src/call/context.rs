@@ -3,6 +3,15 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 /// The circumstances of one call, shared by everybody it passes.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use llm_core::{Call, ChatRequest, Context, Delivery};
+/// let context = Context { deadline: Some(Instant::now() + Duration::from_secs(30)), ..Context::named("call-1") };
+/// let call = Call::new(ChatRequest::new("hi"), Delivery::Whole).in_context(context);
+/// call.context.tell(|progress| progress.place = Some(3)); // who works on it tells,
+/// assert_eq!(call.context.progress.borrow().place, Some(3)); // who waits for it looks
+/// ```
 #[derive(Debug)]
 pub struct Context {
     /// Names the call in logs, in error reports and upstream.
@@ -42,6 +51,11 @@ impl Context {
 
 /// A progress that many write and read. No watch channel, which would bring a call sixteen lists of waiters: the doors
 /// look at it when their clock ticks.
+///
+/// ```
+/// let shared = llm_core::Shared::default();
+/// assert!(shared.borrow().tried.is_empty());
+/// ```
 #[derive(Debug, Default)]
 pub struct Shared(RwLock<Progress>);
 
@@ -53,6 +67,19 @@ impl Shared {
 }
 
 /// How a call fares.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use llm_core::{Call, ChatRequest, Config, Delivery, Gateway, Progress, Provider};
+/// let gateway = Gateway::new(&Config::from_toml("[models.a]\nprovider = 'fake'")?)?;
+/// let call = Call::new(ChatRequest::new("hi"), Delivery::Whole);
+/// gateway.call(&call).await?;
+/// let Progress { model, warnings, .. } = call.context.progress.borrow().clone();
+/// assert_eq!((model.as_deref(), warnings.len()), (Some("a"), 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
     /// Its place in line, the next one to go being 1; `None` when it does not wait.

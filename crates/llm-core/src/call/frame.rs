@@ -6,6 +6,23 @@ use super::answers::*;
 use crate::error::Error;
 
 /// One piece of a reply.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use futures_util::StreamExt;
+/// use llm_core::{Event, Frame, Reply};
+/// let mut frames = Reply::says("hi").events();
+/// while let Some(frame) = frames.next().await {
+///     match frame? {
+///         Frame::Event(Event::Text(words)) => assert_eq!(words, "hi"),
+///         Frame::Event(_) => {} // the finish
+///         other => panic!("no piece of a chat: {other:?}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Frame {
@@ -28,6 +45,20 @@ pub enum Frame {
 }
 
 /// Bytes passed on, and what was seen while passing them on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use bytes::Bytes;
+/// use llm_core::{Reply, Wire, dialect};
+/// let bytes = Bytes::from(r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#);
+/// let glance = dialect::openai().glance(&bytes);
+/// assert!(glance.is_finished && glance.failure.is_none());
+/// let reply = Reply::of_wire(dialect::openai(), Wire { bytes, glance });
+/// assert_eq!(reply.chat().await?.text, "hi");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Wire {
     /// Whole events, or a whole body.
@@ -37,6 +68,12 @@ pub struct Wire {
 }
 
 /// What a look at forwarded bytes shows without understanding them all.
+///
+/// ```
+/// use llm_core::{Glance, dialect};
+/// let seen: Glance = dialect::openai().glance(b"data: [DONE]\n\n");
+/// assert!(seen.is_done && seen.usage.is_none());
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Glance {
     /// The answer came to its end.
@@ -50,6 +87,15 @@ pub struct Glance {
 }
 
 /// A piece of an answer.
+///
+/// ```
+/// use llm_core::{ChatReply, Event, FinishReason};
+/// let mut answer = ChatReply::default();
+/// answer.add(Event::Reasoning("Paris is in France. ".into()));
+/// answer.add(Event::Text("France.".into()));
+/// answer.add(Event::Finish(FinishReason::Stop));
+/// assert_eq!((answer.reasoning.as_str(), answer.text.as_str()), ("Paris is in France. ", "France."));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {

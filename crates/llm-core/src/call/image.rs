@@ -7,6 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use crate::error::{Error, Kind, Result};
 
 /// An image to look at.
+///
+/// ```
+/// use llm_core::{Image, Kind};
+/// let image = Image::url("https://example.org/cat.png").detail("low");
+/// assert_eq!(image.detail.as_deref(), Some("low"));
+/// assert_eq!(Image::from_path("no/such/file.png").unwrap_err().kind(), Kind::NotFound);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     /// An http(s) address, which the host fetches, or a data URL.

@@ -7,6 +7,12 @@ use serde_json::{Map, Value, json};
 use super::{Image, ToolCall};
 
 /// Who says a message.
+///
+/// ```
+/// use llm_core::{Message, Role};
+/// assert_eq!(Message::tool("call_1", "sunny").role, Role::Tool);
+/// assert_eq!(Message::new(Role::Developer, "Be short.").content.text(), "Be short.");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -28,6 +34,10 @@ pub enum Role {
 /// use llm_core::{Message, Role};
 /// let message = Message::user("What is this?");
 /// assert_eq!((message.role, message.content.text().as_str()), (Role::User, "What is this?"));
+/// let conversation = vec![Message::system("Answer in one word."), message, Message::assistant("A cat.")];
+/// assert_eq!(llm_core::ChatRequest::from(conversation).messages.len(), 3);
+/// assert_eq!(Message::new(Role::Developer, "Be short.").content.text(), "Be short.");
+/// assert_eq!(Message::tool("call_1", "sunny").extra["tool_call_id"], "call_1");
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
@@ -74,6 +84,14 @@ impl Message {
 }
 
 /// What a message says.
+///
+/// ```
+/// use llm_core::{Content, Image, Part};
+/// let mut content = Content::Text("What is this?".into());
+/// content.push(Image::url("data:image/png;base64,iVBORw0KGgo=").into());
+/// content.push(Part::text(" And why?"));
+/// assert_eq!((content.parts().count(), content.text().as_str()), (3, "What is this? And why?"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Content {
@@ -126,6 +144,13 @@ impl Content {
 
 /// A text, an image or something else, as OpenAI writes it: `{"type":"text","text":".."}`. What we do not know stays as
 /// it came.
+///
+/// ```
+/// use llm_core::{Image, Part};
+/// let (words, image) = (Part::text("hi"), Part::from(Image::url("https://example.org/cat.png")));
+/// assert_eq!((words.kind(), words.as_text()), ("text", Some("hi")));
+/// assert_eq!((image.kind(), image.image_url()), ("image_url", Some("https://example.org/cat.png")));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Part(pub Map<String, Value>);

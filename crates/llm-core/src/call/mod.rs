@@ -36,6 +36,11 @@ use crate::error::{Error, Result};
 use body::Body;
 
 /// A future on the heap, because a `dyn Provider` cannot return any other.
+///
+/// ```
+/// let answer: llm_core::BoxFuture<'_, u32> = Box::pin(async { 42 });
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async { assert_eq!(answer.await, 42) });
+/// ```
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Answers calls. Dropping the future, or the reply it gave, cancels the work upstream.
@@ -51,8 +56,33 @@ pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a
 ///     }
 /// }
 /// ```
+///
+/// One that decides is a provider around a provider; what it does not say itself, the inner one says:
+///
+/// ```
+/// # use llm_core::{BoxFuture, Call, Operation, Provider, Reply, Result, provider::fake::Fake};
+/// struct Polite<P>(P);
+/// impl<P: Provider> Provider for Polite<P> {
+///     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+///         Box::pin(async move {
+///             let question = call.chat()?.clone().system("Say please.");
+///             self.0.call(&Call::new(question, call.delivery)).await
+///         })
+///     }
+///     fn inner(&self) -> Option<&dyn Provider> {
+///         Some(&self.0)
+///     }
+/// }
+/// let polite = Polite(Fake::says("please"));
+/// assert!(polite.serves().contains(Operation::Chat));
+/// assert_eq!((polite.width(), polite.waiting()), (None, 0)); // as many as come, and nobody waits
+/// assert!(polite.life().is_none() && !polite.is_free()); // nothing has to be loaded, and tokens may cost money
+/// ```
 pub trait Provider: Send + Sync {
     /// Answers, or says why not. The reply has begun when this returns: nothing has been seen by the client before.
+    ///
+    /// # Errors
+    /// What kept it from answering, with a [`Kind`](crate::Kind) that tells policies what to do about it.
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>>;
 
     /// What it stands around, for a policy: what it does not say itself, the inner one says.
@@ -87,11 +117,43 @@ pub trait Provider: Send + Sync {
 }
 
 /// What can be loaded and unloaded: an engine, a supervised runtime.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use llm_core::{BoxFuture, Life, LifeStatus, Result};
+/// struct Lamp(AtomicBool);
+/// impl Life for Lamp {
+///     fn load(&self) -> BoxFuture<'_, Result<()>> {
+///         Box::pin(async { Ok(self.0.store(true, Ordering::Relaxed)) })
+///     }
+///     fn unload(&self) -> BoxFuture<'_, Result<()>> {
+///         Box::pin(async { Ok(self.0.store(false, Ordering::Relaxed)) })
+///     }
+///     fn status(&self) -> LifeStatus {
+///         if self.0.load(Ordering::Relaxed) { LifeStatus::Ready { max_model_len: 1 } } else { LifeStatus::Unloaded }
+///     }
+/// }
+/// let lamp = Lamp(AtomicBool::new(false));
+/// lamp.load().await?;
+/// assert_eq!((lamp.status(), lamp.memory()), (LifeStatus::Ready { max_model_len: 1 }, None));
+/// lamp.unload().await?;
+/// assert_eq!(lamp.status(), LifeStatus::Unloaded);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Life: Send + Sync {
     /// Loads it, telling progress through [`Life::status`]; returns when it answers. Loading twice is loading once.
+    ///
+    /// # Errors
+    /// Why it could not be loaded.
     fn load(&self) -> BoxFuture<'_, Result<()>>;
 
     /// Lets go of its memory; running calls end first.
+    ///
+    /// # Errors
+    /// Why it holds on.
     fn unload(&self) -> BoxFuture<'_, Result<()>>;
 
     /// How it is now; cheap.
@@ -104,6 +166,17 @@ pub trait Life: Send + Sync {
 }
 
 /// The state of something that can be loaded.
+///
+/// ```
+/// use llm_core::LifeStatus;
+/// let told = |status: &LifeStatus| match status {
+///     LifeStatus::Unloaded => "on disk".to_owned(),
+///     LifeStatus::Loading(share) => format!("{:.0} %", share * 100.0),
+///     LifeStatus::Ready { max_model_len } => format!("{max_model_len} tokens"),
+///     LifeStatus::Failed(why) => why.clone(),
+/// };
+/// assert_eq!(told(&LifeStatus::Loading(0.5)), "50 %");
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum LifeStatus {
     /// On disk.
@@ -120,6 +193,29 @@ pub enum LifeStatus {
 }
 
 /// One question; cheap to clone.
+///
+/// ```
+/// use bytes::Bytes;
+/// use llm_core::{Call, ChatRequest, Context, Delivery, Operation, dialect};
+/// // A client's bytes are passed on as they came; only what is meant to change changes.
+/// let messages = r#"[{"role":"user","content":"hi"},{"role":"user","content":"?"}]"#;
+/// let body = Bytes::from(format!(r#"{{"model":"gpt", "messages":{messages}, "seed":1}}"#));
+/// let call = Call::read_in(Context::named("call-1"), Operation::Chat, dialect::openai(), body.clone())?;
+/// assert_eq!((&*call.model, call.raw("seed")), ("gpt", Some(&b"1"[..])));
+/// assert_eq!(call.wire(&[dialect::openai()])?.bytes, body);
+/// let other = call.for_model(&"coder".into()).with("seed", &2.into())?.without(0..1)?;
+/// let expected = r#"{"model":"coder", "messages":[{"role":"user","content":"?"}], "seed":2}"#;
+/// assert_eq!(other.wire(&[dialect::openai()])?.bytes, expected);
+/// assert_eq!(other.chat()?.last_text(), "?");
+/// # assert!(Call::read(Operation::Chat, dialect::openai(), Bytes::from("{")).is_err());
+///
+/// // A program's nouns become bytes when somebody needs them.
+/// let call = Call::new(ChatRequest::new("hi"), Delivery::Whole).in_context(Context::named("call-2"));
+/// assert_eq!(call.request()?.operation(), Operation::Chat);
+/// let body: serde_json::Value = serde_json::from_slice(&call.wire(&[dialect::openai()])?.bytes).unwrap();
+/// assert_eq!(body["messages"][0]["content"], "hi");
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Call {
     /// What is asked.
@@ -135,11 +231,17 @@ pub struct Call {
 
 impl Call {
     /// A client's question in its own bytes. One pass checks them and notes where the top-level fields stand; nothing is decoded.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no JSON object, or has a field twice.
     pub fn read(operation: Operation, dialect: &'static dyn Dialect, bytes: Bytes) -> Result<Call> {
         Call::read_in(Context::default(), operation, dialect, bytes)
     }
 
     /// The same, in these circumstances.
+    ///
+    /// # Errors
+    /// As [`Call::read`].
     pub fn read_in(
         context: Context,
         operation: Operation,
@@ -164,11 +266,17 @@ impl Call {
     }
 
     /// The question understood.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field, for bytes that make no sense.
     pub fn request(&self) -> Result<&Request> {
         self.body.request(self.operation)
     }
 
     /// The question understood, if it is a conversation.
+    ///
+    /// # Errors
+    /// `Unsupported` if it is something else; as [`Call::request`].
     pub fn chat(&self) -> Result<&ChatRequest> {
         match self.request()? {
             Request::Chat(request) => Ok(request),
@@ -177,6 +285,9 @@ impl Call {
     }
 
     /// The bytes for a host that speaks these dialects, the one it likes best first: the client's own if they can be.
+    ///
+    /// # Errors
+    /// `Unsupported` if their dialects have no words for it; as [`Call::request`] if it must be understood first.
     pub fn wire(&self, speaks: &[&'static dyn Dialect]) -> Result<Wired> {
         self.body.wire(self, speaks)
     }
@@ -190,11 +301,17 @@ impl Call {
     }
 
     /// The same question with this top-level field set.
+    ///
+    /// # Errors
+    /// As [`Call::request`], of nouns and of bytes that were edited there before.
     pub fn with(&self, field: &str, value: &Value) -> Result<Call> {
         Ok(Call { body: self.body.with(self.operation, field, value)?, ..self.clone() })
     }
 
     /// The same question without these of its messages.
+    ///
+    /// # Errors
+    /// `Invalid` if there are no such messages.
     pub fn without(&self, messages: Range<usize>) -> Result<Call> {
         Ok(Call { body: self.body.without(self.operation, messages)?, ..self.clone() })
     }

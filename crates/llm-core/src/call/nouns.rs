@@ -4,6 +4,12 @@ use serde_json::{Map, Value};
 use super::{ChatRequest, Content, Image, Message, Sampling};
 
 /// A question understood.
+///
+/// ```
+/// use llm_core::{EmbedRequest, Operation, Request};
+/// let request = Request::from(EmbedRequest::new(["cats"]).model("e5"));
+/// assert_eq!((request.operation(), request.model()), (Operation::Embed, "e5"));
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Request {
@@ -26,6 +32,13 @@ pub enum Request {
 }
 
 /// A text to go on with.
+///
+/// ```
+/// use llm_core::{CompleteRequest, Sampling};
+/// let sampling = Sampling { max_tokens: Some(20), ..Sampling::default() };
+/// let request = CompleteRequest { sampling, ..CompleteRequest::new("Once upon a time") };
+/// assert_eq!(request.prompt, "Once upon a time");
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct CompleteRequest {
     /// Which model; empty means the default one.
@@ -57,7 +70,8 @@ impl From<&str> for CompleteRequest {
 ///
 /// ```
 /// use llm_core::{EmbedRequest, Image};
-/// assert_eq!(EmbedRequest::new(["one", "two"]).input.len(), 2);
+/// let request = EmbedRequest::new(["one", "two"]).model("e5").dimensions(256);
+/// assert_eq!(request.expected(), 2);
 /// assert_eq!(EmbedRequest::image(Image::url("data:image/png;base64,iVBORw0KGgo=")).messages.len(), 1);
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -128,7 +142,7 @@ impl From<Vec<String>> for EmbedRequest {
 ///
 /// ```
 /// let request = llm_core::RerankRequest::new("What do cats eat?", ["Cats eat mice.", "Rust is a language."]).top_n(1);
-/// assert_eq!(request.documents.len(), 2);
+/// assert_eq!(request.model("reranker").documents.len(), 2);
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct RerankRequest {
@@ -168,7 +182,7 @@ impl RerankRequest {
 ///
 /// ```
 /// let request = llm_core::ScoreRequest::new(["What do cats eat?"], ["Cats eat mice.", "Rust is a language."]);
-/// assert_eq!(request.documents.len(), 2);
+/// assert_eq!(request.model("reranker").documents.len(), 2);
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct ScoreRequest {
@@ -201,6 +215,13 @@ impl ScoreRequest {
 }
 
 /// A prompt whose tokens are wanted.
+///
+/// ```
+/// use llm_core::{Message, Prompt, Request, TokenizeRequest};
+/// let prompt = Prompt::from(vec![Message::user("hi")]);
+/// let request = TokenizeRequest { model: "coder".into(), prompt, add_special_tokens: true, extra: Default::default() };
+/// assert_eq!(Request::from(request).model(), "coder");
+/// ```
 #[derive(Debug, Clone)]
 pub struct TokenizeRequest {
     /// Which model; empty means the default one.
@@ -214,6 +235,17 @@ pub struct TokenizeRequest {
 }
 
 /// A prompt as text, or as a conversation that the chat template makes text of.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+/// use llm_core::{Message, Prompt};
+/// assert_eq!(llm.count_tokens(Prompt::Text("one two".into())).await?.count, 2);
+/// assert_eq!(llm.count_tokens(Prompt::Chat(vec![Message::user("hi")])).await?.count, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub enum Prompt {
     /// As it is.
@@ -241,6 +273,12 @@ impl From<Vec<Message>> for Prompt {
 }
 
 /// Token ids to turn into text.
+///
+/// ```
+/// use llm_core::{DetokenizeRequest, Operation, Request};
+/// let request = DetokenizeRequest { model: "coder".into(), tokens: vec![9707, 0] };
+/// assert_eq!(Request::from(request).operation(), Operation::Detokenize);
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct DetokenizeRequest {
     /// Which model; empty means the default one.

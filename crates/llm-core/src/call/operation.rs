@@ -3,6 +3,12 @@ use std::fmt;
 use std::ops::BitOr;
 
 /// One thing that can be asked of a provider.
+///
+/// ```
+/// use llm_core::Operation;
+/// assert_eq!(Operation::Chat.name(), "chat");
+/// assert!(Operation::Chat.takes_turn() && !Operation::Tokenize.takes_turn());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Operation {
@@ -64,6 +70,13 @@ impl fmt::Display for Operation {
 }
 
 /// A set of operations.
+///
+/// ```
+/// use llm_core::{Operation, Operations};
+/// let able = Operations::CHAT | [Operation::Embed, Operation::Models].into();
+/// assert!(able.contains(Operation::Embed) && !able.contains(Operation::Rerank));
+/// assert_eq!(able.iter().count(), 3);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Operations(u8);
 
@@ -112,6 +125,11 @@ impl fmt::Debug for Operations {
 }
 
 /// How the client wants its answer; the upstream is asked for the same.
+///
+/// ```
+/// use llm_core::{Call, ChatRequest, Delivery};
+/// assert_eq!(Call::new(ChatRequest::new("hi"), Delivery::Stream).delivery, Delivery::Stream);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
     /// In one piece.

@@ -14,12 +14,50 @@ use crate::dialect::{Dialect, Reader, Writer};
 use crate::error::{Error, Kind, Result};
 
 /// The pieces of an answer, in order; nothing follows an error.
+///
+/// ```
+/// use futures_util::{StreamExt, stream};
+/// use llm_core::{Event, Frame, Frames};
+/// let frames: Frames = stream::iter([Ok(Frame::Event(Event::Text("hi".into())))]).boxed();
+/// # drop(frames);
+/// ```
 pub type Frames = BoxStream<'static, Result<Frame>>;
 
 /// The pieces of an answer as bytes for a client; a failure is told inside, in the client's dialect.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use futures_util::StreamExt;
+/// use llm_core::{Bodies, Call, ChatRequest, Delivery, Reply, dialect};
+/// let call = Call::new(ChatRequest::new("?"), Delivery::Stream);
+/// let mut bodies: Bodies = Reply::says("hi").stream(dialect::openai(), &call);
+/// let mut last = bytes::Bytes::new();
+/// while let Some(event) = bodies.next().await {
+///     last = event;
+/// }
+/// assert!(last.ends_with(b"data: [DONE]\n\n"));
+/// # Ok(())
+/// # }
+/// ```
 pub type Bodies = BoxStream<'static, Bytes>;
 
 /// How a reply ended.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use std::sync::mpsc::channel;
+/// use llm_core::{End, Reply};
+/// let (told, ends) = channel();
+/// let reply = || { let told = told.clone(); Reply::says("hi").on_end(move |end| told.send(end).unwrap()) };
+/// reply().chat().await?;
+/// assert_eq!(ends.try_recv().unwrap(), End::Finished(None));
+/// drop(reply());
+/// assert_eq!(ends.try_recv().unwrap(), End::Dropped);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {
     /// It came to its end, and cost this much if the server tells.
@@ -31,6 +69,34 @@ pub enum End {
 }
 
 /// A stream of frames that has begun; embeddings, and every whole JSON reply, are one frame.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use futures_util::{StreamExt, stream};
+/// use llm_core::{Call, ChatRequest, Delivery, Error, Event, FinishReason, Frame, Kind, ModelInfo, Reply, dialect};
+/// // A stream becomes a reply with its first frame; one that fails before is no reply.
+/// let frames = [Event::Text("hi".into()), Event::Finish(FinishReason::Stop)].map(|event| Ok(Frame::Event(event)));
+/// let reply = Reply::begun(stream::iter(frames).boxed()).await?;
+/// assert_eq!(reply.chat().await?.text, "hi");
+/// let failing = stream::iter([Err(Error::new(Kind::Overloaded, "all are busy"))]).boxed();
+/// assert_eq!(Reply::begun(failing).await.unwrap_err().kind(), Kind::Overloaded);
+///
+/// // An answer in one frame is there at once, and can be looked at on its way.
+/// let reply = Reply::of(Frame::Models(vec![ModelInfo { id: "coder".into(), ..ModelInfo::default() }]));
+/// assert!(reply.is_here());
+/// let check = |frame: &Frame| if matches!(frame, Frame::Models(_)) { Ok(()) } else { Err(Error::invalid("?")) };
+/// assert_eq!(reply.checked(check).await?.models().await?[0].id, "coder");
+/// let text = |frame: Frame| if let Frame::Text(text) = frame { Some(text) } else { None };
+/// assert_eq!(Reply::of(Frame::Text("hi".into())).single(text).await?, "hi");
+///
+/// // Policies wrap the frames; a door writes them for its client.
+/// let reply = Reply::says("one two").map(|frames| frames.inspect(|_| { /* count them */ }).boxed());
+/// let body = reply.whole(dialect::openai(), &Call::new(ChatRequest::new("?"), Delivery::Whole)).await?;
+/// assert!(String::from_utf8_lossy(&body).contains("one two"));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Reply {
     dialect: Option<&'static dyn Dialect>, // of the wire frames; nouns have none
     delivery: Delivery,                    // of the wire frames
@@ -63,6 +129,19 @@ impl Reply {
 
     /// The same for frames in an upstream's bytes.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// use futures_util::{StreamExt, stream};
+    /// use llm_core::{Delivery, Frame, Reply, Wire, dialect};
+    /// let event = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
+    /// let frames = stream::iter([Ok(Frame::Wire(Wire { bytes: event.into(), ..Wire::default() }))]).boxed();
+    /// let reply = Reply::forwarded(dialect::openai(), Delivery::Stream, frames).await?;
+    /// assert_eq!(reply.chat().await?.text, "hi");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Reply::begun`].
     pub async fn forwarded(dialect: &'static dyn Dialect, delivery: Delivery, frames: Frames) -> Result<Reply> {
@@ -75,7 +154,12 @@ impl Reply {
         Reply { dialect: None, delivery: Delivery::Stream, source }
     }
 
-    /// One frame of an upstream's bytes, there already.
+    /// One frame of an upstream's bytes, there already; see [`Wire`] for an example.
+    ///
+    /// ```
+    /// use llm_core::{Reply, Wire, dialect};
+    /// assert!(Reply::of_wire(dialect::openai(), Wire::default()).is_here());
+    /// ```
     pub fn of_wire(dialect: &'static dyn Dialect, wire: Wire) -> Reply {
         Reply { dialect: Some(dialect), delivery: Delivery::Whole, ..Reply::of(Frame::Wire(wire)) }
     }
@@ -87,6 +171,21 @@ impl Reply {
     }
 
     /// Tells the end once, after what lies below has gone. What the closure owns lives until then.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// use std::sync::{Arc, Mutex};
+    /// use llm_core::{End, Reply};
+    /// let end = Arc::new(Mutex::new(None));
+    /// let told = end.clone();
+    /// let reply = Reply::says("hi").on_end(move |how| *told.lock().unwrap() = Some(how));
+    /// assert_eq!(*end.lock().unwrap(), None);
+    /// reply.chat().await?;
+    /// assert_eq!(*end.lock().unwrap(), Some(End::Finished(None)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_end(mut self, told: impl FnOnce(End) + Send + 'static) -> Reply {
         if let Source::One(_, listeners) = &mut self.source {
             listeners.0.push(Box::new(told));
@@ -124,6 +223,17 @@ impl Reply {
     }
 
     /// The pieces as nouns, for programs.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// use futures_util::StreamExt;
+    /// use llm_core::{Event, Frame, Reply};
+    /// let first = Reply::says("hi").events().next().await.unwrap()?;
+    /// assert!(matches!(first, Frame::Event(Event::Text(words)) if words == "hi"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn events(self) -> Frames {
         match self.dialect {
             None => self.source.frames(),
@@ -183,6 +293,18 @@ impl Reply {
 
     /// The answer as a stream in the client's dialect: the upstream's own bytes if they can be.
     /// It always ends with a finish or an error, and then exactly one last word.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// use futures_util::StreamExt;
+    /// use llm_core::{Call, ChatRequest, Delivery, Reply, dialect};
+    /// let call = Call::new(ChatRequest::new("?"), Delivery::Stream);
+    /// let events: Vec<_> = Reply::says("hi").stream(dialect::openai(), &call).collect().await;
+    /// assert!(events.last().unwrap().ends_with(b"data: [DONE]\n\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stream(self, client: &'static dyn Dialect, call: &Call) -> Bodies {
         let writer = (!self.is_as_asked(client, Delivery::Stream)).then(|| client.writer(call));
         let frames = if writer.is_some() { self.events() } else { self.source.frames() };

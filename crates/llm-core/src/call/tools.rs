@@ -33,6 +33,15 @@ pub struct ToolCall {
 }
 
 /// A function's name and its arguments.
+///
+/// ```
+/// // As a model's wish comes, in a conversation that goes on with what the tool said.
+/// use llm_core::{FunctionCall, Message, ToolCall};
+/// let function = FunctionCall { name: "weather".into(), arguments: r#"{"city":"Paris"}"#.into(), ..FunctionCall::default() };
+/// let call = ToolCall { id: "call_1".into(), function, ..ToolCall::default() };
+/// let wish = Message { tool_calls: vec![call], ..Message::assistant("") };
+/// assert_eq!(Message::tool("call_1", "sunny").extra["tool_call_id"], wish.tool_calls[0].id.as_str());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FunctionCall {
     /// Which function.

@@ -13,11 +13,48 @@ pub static DIALECTS: &[&dyn Dialect] = &[
 ];
 
 /// The dialect that our nouns are nearest to.
+///
+/// ```
+/// use llm_core::{Operation, dialect};
+/// assert!(dialect::openai().paths().contains(&(Operation::Chat, "/v1/chat/completions")));
+/// ```
 pub fn openai() -> &'static dyn Dialect {
     &openai::OpenAi
 }
 
 /// A JSON shape over HTTP. All of its methods are pure: bytes in, nouns out, or the other way round.
+///
+/// ```
+/// use llm_core::{Call, ChatRequest, Delivery, Error, Kind, Operation, dialect};
+/// let openai = dialect::openai();
+/// assert_eq!((openai.name(), openai.last_word()), ("openai", "data: [DONE]\n\n".into()));
+/// assert!(openai.paths().contains(&(Operation::Embed, "/v1/embeddings")));
+///
+/// // A question, there and back.
+/// let call = Call::new(ChatRequest::new("hi").model("m"), Delivery::Stream);
+/// let request = openai.read(Operation::Chat, &openai.write(&call)?)?;
+/// assert_eq!(request.model(), "m");
+/// let (asking, is_added) = openai.with_usage(&call)?; // what does it cost? The client did not ask for that
+/// assert!(is_added && asking.chat()?.extra.contains_key("stream_options"));
+///
+/// // Frames are understood, and written.
+/// let (mut nouns, mut out) = (Vec::new(), bytes::BytesMut::new());
+/// openai.reader().read(b"data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n", &mut nouns)?;
+/// openai.writer(&call).write(nouns.remove(0), &mut out)?;
+/// assert!(out.starts_with(b"data: {"));
+///
+/// // Events that are passed on are glanced at.
+/// let cost = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n";
+/// assert_eq!(openai.glance(cost).usage.unwrap().completion_tokens, 2);
+/// assert!(openai.is_usage_only(cost));
+///
+/// // Errors, theirs and ours.
+/// assert_eq!(openai.refusal(401, b"{\"error\":\"no\"}").kind(), Kind::Unauthorized);
+/// let ours = Error::invalid("`n` must be at least 1").param("n");
+/// assert!(openai.error(&ours).starts_with(b"{\"error\":{"));
+/// assert!(openai.failure(&ours).ends_with(b"data: [DONE]\n\n"));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 pub trait Dialect: Send + Sync {
     /// Its name in configuration.
     fn name(&self) -> &'static str;
@@ -70,6 +107,15 @@ pub trait Dialect: Send + Sync {
 }
 
 /// Understands the frames of one reply.
+///
+/// ```
+/// use llm_core::{Event, Frame, dialect};
+/// let mut nouns = Vec::new();
+/// let event = b"data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+/// dialect::openai().reader().read(event, &mut nouns)?;
+/// assert!(matches!(&nouns[..], [Frame::Event(Event::Text(words))] if words == "hi"));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 pub trait Reader: Send {
     /// Whole events, or one whole body, as nouns.
     ///
@@ -79,6 +125,18 @@ pub trait Reader: Send {
 }
 
 /// Writes the frames of one reply.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use llm_core::{Call, ChatRequest, Delivery, Event, FinishReason, Frame, dialect};
+/// let call = Call::new(ChatRequest::new("?"), Delivery::Stream);
+/// let (mut writer, mut out) = (dialect::openai().writer(&call), BytesMut::new());
+/// writer.write(Frame::Event(Event::Text("hi".into())), &mut out)?;
+/// writer.write(Frame::Event(Event::Finish(FinishReason::Stop)), &mut out)?;
+/// writer.end(&mut out)?;
+/// assert!(out.starts_with(b"data: {") && out.ends_with(b"data: [DONE]\n\n"));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 pub trait Writer: Send {
     /// One frame; a whole answer is written at its end.
     ///

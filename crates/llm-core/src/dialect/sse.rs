@@ -7,6 +7,15 @@ use crate::error::{Error, Kind, Result};
 pub const MAX_EVENT: usize = 16 << 20;
 
 /// Gives back whole events; what is left over waits for the next chunk.
+///
+/// ```
+/// use llm_core::dialect::sse::Splitter;
+/// let mut splitter = Splitter::default();
+/// assert_eq!(splitter.push("data: 1\n\ndata: ".into())?, "data: 1\n\n");
+/// assert_eq!(splitter.push("2\n\ndata: 3".into())?, "data: 2\n\n");
+/// assert_eq!(splitter.finish(), "data: 3");
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Default)]
 pub struct Splitter {
     rest: BytesMut,
@@ -65,6 +74,11 @@ fn last_end(bytes: &[u8]) -> usize {
 }
 
 /// The events in bytes that are whole; each with its blank line.
+///
+/// ```
+/// let events: Vec<&[u8]> = llm_core::dialect::sse::events(b"data: 1\n\ndata: 2\r\n\r\n").collect();
+/// assert_eq!(events, [&b"data: 1\n\n"[..], b"data: 2\r\n\r\n"]);
+/// ```
 pub fn events(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -101,6 +115,12 @@ fn line_end(bytes: &[u8]) -> usize {
 }
 
 /// The data of one event; `None` for a comment. Several `data:` lines are joined as the standard says.
+///
+/// ```
+/// use llm_core::dialect::sse::data;
+/// assert_eq!(data(b"data: 1\n\n").as_deref(), Some(&b"1"[..]));
+/// assert_eq!(data(b": nothing but a comment\n\n"), None);
+/// ```
 pub fn data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
     // Nearly every event is one line.
     let line = memchr::memchr2(b'\n', b'\r', event).unwrap_or(event.len());

@@ -28,6 +28,17 @@ use crate::route::health;
 /// provider = "vllm"
 /// base_url = "http://10.0.0.2:8000"
 /// ```
+///
+/// ```
+/// use llm_core::{Config, Llm};
+/// let config = Config::from_toml("[models.hello]\nprovider = 'fake'\nsays = 'hi'")?;
+/// assert_eq!(config.models["hello"].deployments[0].provider, "fake");
+/// // The same without a file.
+/// let settings = toml::Table::from_iter([("says".to_owned(), "hi".into())]);
+/// assert_eq!(Config::of("hello", "fake", settings), config);
+/// let llm = Llm::new(&config)?;
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
     /// Who answers calls that name no model; by default the first that can.
@@ -43,6 +54,15 @@ pub struct Config {
 }
 
 /// One model.
+///
+/// ```
+/// use llm_core::gateway::{DeploymentConfig, ModelConfig};
+/// let deployment = DeploymentConfig { provider: "fake".into(), ..DeploymentConfig::default() };
+/// let model = ModelConfig { aliases: vec!["gpt-4o".into()], deployments: vec![deployment], ..ModelConfig::default() };
+/// let mut config = llm_core::Config::default();
+/// config.models.insert("coder".into(), model);
+/// assert!(llm_core::Gateway::new(&config).is_ok());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelConfig {
     /// Its other names.
@@ -67,6 +87,13 @@ pub struct ModelConfig {
 }
 
 /// One place where a model runs.
+///
+/// ```
+/// let config = llm_core::Config::from_toml("[models.a]\nprovider = 'fake'\nmodel = 'm'\nsays = 'hi'")?;
+/// let deployment: &llm_core::DeploymentConfig = &config.models["a"].deployments[0];
+/// assert_eq!((deployment.model.as_deref(), deployment.settings["says"].as_str()), (Some("m"), Some("hi")));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeploymentConfig {
     /// The kind of provider.
@@ -92,6 +119,13 @@ impl Config {
 
     /// Reads a TOML table; the doors have taken their own sections out of it.
     ///
+    /// ```
+    /// let mut table: toml::Table = "server = { port = 1 }\nmodels.a.provider = 'fake'".parse().unwrap();
+    /// table.remove("server"); // the door's own
+    /// assert!(llm_core::Config::from_table(table)?.models.contains_key("a"));
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Config`, with the place.
     pub fn from_table(mut table: Table) -> Result<Config> {
@@ -109,6 +143,14 @@ impl Config {
     }
 
     /// Takes over the models of another, and who is asked first unless that is said here.
+    ///
+    /// ```
+    /// use llm_core::Config;
+    /// let mut config = Config::from_toml("[queue]\nwaiting = 5")?; // a file without models
+    /// config.take_models(Config::from_env(&|name| (name == "AI_PROVIDER").then(|| "fake".into()))?);
+    /// assert_eq!((config.models.len(), config.policies.len()), (1, 1));
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
     pub fn take_models(&mut self, other: Config) {
         self.models = other.models;
         self.default_model = self.default_model.take().or(other.default_model);

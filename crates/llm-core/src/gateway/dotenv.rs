@@ -13,6 +13,7 @@ const FILE: &str = ".env";
 /// use llm_core::gateway::dotenv::Environment;
 /// let here = Environment::of_process()?;
 /// assert!(here.get("NO_SUCH_VARIABLE").is_none());
+/// assert_eq!(here.origin("PATH").as_deref(), Some("environment"));
 /// # Ok::<(), llm_core::Error>(())
 /// ```
 #[derive(Default)]

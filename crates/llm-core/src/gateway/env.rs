@@ -62,6 +62,14 @@ impl Config {
     /// What the environment says of the whole house: retries, timeout, queue, which go before what a file says, and the
     /// proxies for those hosts that name none.
     ///
+    /// ```
+    /// use llm_core::Config;
+    /// let file = Config::from_toml("[retry]\nmax_retries = 1\n[models.a]\nprovider = 'fake'")?;
+    /// let config = file.with_env(&|name| (name == "LLM_MAX_RETRIES").then(|| "5".into()))?;
+    /// assert_eq!(config.policies["retry"]["max_retries"].as_integer(), Some(5));
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Config`, naming the variable.
     pub fn with_env(mut self, lookup: Lookup<'_>) -> Result<Config> {

@@ -2,6 +2,12 @@
 use crate::error::{Error, Result};
 
 /// Looks a variable up: `|name| std::env::var(name).ok()`, or a map in tests.
+///
+/// ```
+/// use llm_core::gateway::env::Lookup;
+/// let process: Lookup<'_> = &|name| std::env::var(name).ok();
+/// assert!(llm_core::Config::from_env(&|_| None).is_ok() && process("NO_SUCH_VARIABLE").is_none());
+/// ```
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Variables as they are read.

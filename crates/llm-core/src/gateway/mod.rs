@@ -32,6 +32,10 @@ pub use config::{Config, DeploymentConfig, ModelConfig};
 /// let config = Config::from_toml("[models.hello]\nprovider = \"fake\"\nsays = \"hi\"")?;
 /// let gateway = Gateway::new(&config)?;
 /// assert_eq!(gateway.models()[0].id, "hello");
+///
+/// // The models may change while calls are running.
+/// gateway.reload(&Config::from_toml("[models.bye]\nprovider = \"fake\"")?)?;
+/// assert_eq!(&*gateway.router().models[0].name, "bye");
 /// # Ok(())
 /// # }
 /// ```
@@ -53,6 +57,32 @@ impl Gateway {
 
     /// The same with further kinds of provider, and somebody who is told how calls end.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use llm_core::policy::{Observer, Outcome};
+    /// use llm_core::provider::{Kind, fake::Fake};
+    /// use llm_core::{Config, Gateway, Llm};
+    ///
+    /// #[derive(Default)]
+    /// struct Count(AtomicUsize);
+    /// impl Observer for Count {
+    ///     fn ended(&self, _: &Outcome<'_>) {
+    ///         self.0.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// }
+    /// const PARROT: Kind = Kind { name: "parrot", about: "says it again", build: |_| Ok(Arc::new(Fake::says(""))) };
+    ///
+    /// let (config, count) = (Config::from_toml("[models.polly]\nprovider = 'parrot'")?, Arc::<Count>::default());
+    /// let llm = Llm::over(Gateway::with(&config, &[PARROT], count.clone())?);
+    /// assert_eq!(llm.chat("hello").await?.text, "hello");
+    /// assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Gateway::new`].
     pub fn with(config: &Config, kinds: &[Kind], observer: Arc<dyn Observer>) -> Result<Gateway> {
@@ -63,6 +93,13 @@ impl Gateway {
     }
 
     /// One provider that was built by hand, under every name, in the policies as they are by default.
+    ///
+    /// ```
+    /// use llm_core::{Gateway, Operation, Provider, provider::fake::Fake};
+    /// let gateway = Gateway::of(std::sync::Arc::new(Fake::says("hi")))?;
+    /// assert!(gateway.serves().contains(Operation::Chat));
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Config`, if it can be asked nothing.
@@ -122,6 +159,14 @@ impl Provider for Gateway {
 }
 
 /// A model as a list shows it.
+///
+/// ```
+/// use llm_core::{Config, Gateway, ModelStatus};
+/// let gateway = Gateway::new(&Config::from_toml("[models.a]\nprovider = 'fake'\naliases = ['b']")?)?;
+/// let ModelStatus { id, aliases, status, waiting, .. } = gateway.models().remove(0);
+/// assert_eq!((id.as_str(), aliases, status, waiting), ("a", vec!["b".to_owned()], "unknown", 0));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelStatus {
     /// The name to ask for.
@@ -149,6 +194,14 @@ pub struct ModelStatus {
 }
 
 /// One of a model's deployments as a list shows it; where it is is nobody's business but the operator's.
+///
+/// ```
+/// use llm_core::{Config, Gateway, gateway::DeploymentStatus};
+/// let gateway = Gateway::new(&Config::from_toml("[models.a]\nprovider = 'fake'")?)?;
+/// let DeploymentStatus { name, status, running, .. } = gateway.models()[0].deployments[0].clone();
+/// assert_eq!((name.as_str(), status, running), ("a", "unknown", 0)); // `a/0`, `a/1`, .. where there are several
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 pub struct DeploymentStatus {
     /// Its name: `coder/0`.

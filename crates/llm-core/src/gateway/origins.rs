@@ -11,11 +11,25 @@ use crate::error::Error;
 /// use llm_core::gateway::origins::{Origin, Origins};
 /// let origins = Origins::of_toml("llm.toml", "[models.a]\nprovider = 'vllm'");
 /// assert_eq!(origins.get("models.a.provider"), Some(&Origin::File("llm.toml line 2".into())));
+///
+/// let mut all = Origins::default();
+/// all.note("models.a.base_url", "VLLM_BASE_URL");
+/// all.extend(origins);
+/// let error = all.tell(llm_core::Error::config("is no URL").at("models.a.base_url"));
+/// assert_eq!(error.to_string(), "VLLM_BASE_URL: is no URL"); // what the user wrote
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Origins(BTreeMap<String, Origin>);
 
 /// Where a setting came from.
+///
+/// ```
+/// use llm_core::gateway::origins::Origin;
+/// let config = llm_core::Config::from_env(&|name| (name == "VLLM_BASE_URL").then(|| "http://gpu:8000".into()))?;
+/// let origin = config.origins.get("models.*.base_url");
+/// assert_eq!(origin, Some(&Origin::Variable("VLLM_BASE_URL".into())));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The variable with this name.

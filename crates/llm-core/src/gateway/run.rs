@@ -18,6 +18,25 @@ const ROUNDS_WELL: u64 = 15;
 impl Gateway {
     /// Loads what must be loaded, one after the other, and keeps asking deployments how they are. Runs until it is
     /// dropped; the doors own it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// use std::time::Duration;
+    /// use llm_core::{Config, Gateway};
+    /// let gateway = Gateway::new(&Config::from_toml("[models.a]\nprovider = 'fake'")?)?;
+    /// let watch = async {
+    ///     while gateway.models()[0].status != "ready" {
+    ///         tokio::time::sleep(Duration::from_millis(1)).await;
+    ///     }
+    /// };
+    /// tokio::select! {
+    ///     () = gateway.run() => unreachable!("it runs until it is dropped"),
+    ///     () = watch => {}
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run(&self) {
         futures_util::future::join(self.keep_loading(), self.keep_probing()).await;
     }

@@ -8,6 +8,14 @@ use super::variables::HOUSE;
 use crate::provider::hosts;
 
 /// One setting.
+///
+/// ```
+/// use llm_core::gateway::shown::Setting;
+/// let config = llm_core::Config::from_toml("[models.a]\nprovider = 'fake'\nsays = 'hi'")?;
+/// let says = config.shown().into_iter().find(|setting| setting.path == "models.a.says");
+/// assert_eq!(says, Some(Setting { path: "models.a.says".into(), value: "hi".into(), origin: None }));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
     /// Its path: `models.coder.base_url`.

@@ -13,6 +13,13 @@ use crate::provider::hosts::HOSTS;
 use crate::provider::http::Host;
 
 /// One variable.
+///
+/// ```
+/// use llm_core::gateway::variables::{Section, Variable, env_example};
+/// const KEY: Variable = Variable::new("DOOR_KEY", "what clients must know", "").of("door.key").secret();
+/// let text = env_example(&[Section { title: "The door".into(), variables: vec![KEY] }]);
+/// assert!(text.ends_with("\n# === The door ===\n\n# what clients must know\n#DOOR_KEY=\n"));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variable {
     /// Its name.
@@ -28,6 +35,12 @@ pub struct Variable {
 }
 
 /// Variables that belong together.
+///
+/// ```
+/// use llm_core::gateway::variables::{Section, sections};
+/// let first: Section = sections().remove(0);
+/// assert_eq!((&*first.title, &*first.variables[0].name), ("Who answers", "AI_PROVIDER"));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
     /// What they are about.
@@ -79,6 +92,12 @@ pub const QUEUE_SIZE: Variable =
 pub const HOUSE: &[Variable] = &[MAX_RETRIES, TIMEOUT, QUEUE_SIZE];
 
 /// All of them.
+///
+/// ```
+/// let sections = llm_core::gateway::variables::sections();
+/// let names = sections.iter().flat_map(|section| &section.variables).map(|variable| &*variable.name);
+/// assert!(names.into_iter().any(|name| name == "VLLM_BASE_URL"));
+/// ```
 pub fn sections() -> Vec<Section> {
     let names = HOSTS.iter().map(|host| host.name).chain([ENGINE, FAKE.name]).collect::<Vec<_>>().join(", ");
     let everything = Variable { about: format!("{}; one of {names}", AI_PROVIDER.about).into(), ..AI_PROVIDER };

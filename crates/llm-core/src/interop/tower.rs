@@ -13,7 +13,9 @@ use crate::llm::{ChatStream, Llm};
 /// ```
 /// use llm_core::interop::Streaming;
 /// use tower_service::Service;
-/// # async fn f(mut llm: llm_core::Llm) -> llm_core::Result<()> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// # let mut llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("Once upon a time"))?;
 /// let whole = llm.call(llm_core::ChatRequest::new("Why is the sky blue?")).await?;
 /// let mut pieces = llm.call(Streaming("Tell me a story.".into())).await?;
 /// while let Some(text) = pieces.next_text().await? {

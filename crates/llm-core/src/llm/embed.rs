@@ -30,7 +30,9 @@ impl Llm {
     /// Turns texts into vectors: one each, in order. A long list goes in [`Batches`].
     ///
     /// ```
-    /// # async fn f(llm: llm_core::Llm) -> llm_core::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
     /// let answer = llm.embed(["cats", "dogs"]).await?;
     /// assert_eq!(answer.vectors.len(), 2);
     /// # Ok(())
@@ -45,6 +47,18 @@ impl Llm {
     }
 
     /// The same with batches of another size. The first that fails cancels the others.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+    /// use llm_core::{Batches, EmbedRequest};
+    /// let texts = EmbedRequest::new((0..100).map(|i| format!("text {i}")));
+    /// let answer = llm.embed_in(texts, Batches { size: 16, at_once: 2 }).await?;
+    /// assert_eq!(answer.vectors.len(), 100);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Llm::embed`].
@@ -66,6 +80,16 @@ impl Llm {
     }
 
     /// Turns an image into a vector. The model's vectors of texts lie in the same space, so that they can be compared.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+    /// let vector = llm.embed_image(llm_core::Image::url("data:image/png;base64,iVBORw0KGgo=")).await?;
+    /// println!("{} dimensions", vector.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What kept it from answering; `Invalid` from a model that reads texts only.

@@ -17,7 +17,9 @@ impl Llm {
     ///     city: String,
     ///     population: u64,
     /// }
-    /// # async fn f(llm: llm_core::Llm) -> llm_core::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("{\"city\":\"Paris\",\"population\":2100000}"))?;
     /// let place: Place = llm.extract("Where is the Eiffel tower?").await?;
     /// println!("{} has {} inhabitants", place.city, place.population);
     /// # Ok(())

@@ -25,8 +25,11 @@ use crate::provider;
 /// Private models, whoever runs them. Cheap to clone; every clone shares queues, connections and health.
 ///
 /// ```
-/// # async fn f() -> llm_core::Result<()> {
-/// let llm = llm_core::from_env()?; // AI_PROVIDER, VLLM_BASE_URL, ..
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use llm_core::{Config, Llm};
+/// // In place of this, `llm_core::from_env()` reads AI_PROVIDER, VLLM_BASE_URL, ..
+/// let llm = Llm::new(&Config::from_toml("[models.m]\nprovider = 'fake'")?)?;
 /// println!("{}", llm.chat("Why is the sky blue?").await?);
 ///
 /// let mut story = llm.stream("Tell me a story.").await?;
@@ -51,6 +54,14 @@ impl Llm {
     }
 
     /// The models of a house that was built with further kinds of provider.
+    ///
+    /// ```
+    /// use llm_core::{Config, Gateway, Llm};
+    /// let config = Config::from_toml("[models.hello]\nprovider = \"fake\"")?;
+    /// let llm = Llm::over(Gateway::new(&config)?);
+    /// assert_eq!(llm.gateway().models()[0].id, "hello");
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
     pub fn over(gateway: Gateway) -> Llm {
         Llm { gateway: Arc::new(gateway) }
     }
@@ -81,6 +92,13 @@ impl Llm {
 
     /// The models that the environment names, with further kinds of provider such as the engine's.
     ///
+    /// ```
+    /// let variables = |name: &str| (name == "AI_PROVIDER").then(|| "fake".to_owned());
+    /// let llm = llm_core::Llm::from_env(&variables, &[])?;
+    /// assert_eq!(llm.models()[0].status, "unknown"); // nobody has asked yet
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Config`, naming the variable.
     pub fn from_env(lookup: Lookup<'_>, kinds: &[provider::Kind]) -> Result<Llm> {
@@ -94,6 +112,18 @@ impl Llm {
 
     /// Answers a conversation.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("Because air scatters it."))?;
+    /// use llm_core::ChatRequest;
+    /// let answer = llm.chat(ChatRequest::new("Why is the sky blue?").max_tokens(2)).await?;
+    /// println!("{answer} ({} tokens)", answer.usage.unwrap_or_default().completion_tokens);
+    /// # assert_eq!(answer.text, "Because air ");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// What kept it from answering, after retries and fallbacks.
     pub async fn chat(&self, request: impl Into<ChatRequest>) -> Result<ChatReply> {
@@ -101,6 +131,19 @@ impl Llm {
     }
 
     /// Answers a conversation piece by piece. Dropping the stream stops the model.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("Once upon a time"))?;
+    /// let mut story = llm.stream("Tell me a story.").await?;
+    /// while let Some(text) = story.next_text().await? {
+    ///     print!("{text}");
+    /// }
+    /// assert_eq!(story.so_far().text, "Once upon a time");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What kept it from beginning.
@@ -110,6 +153,16 @@ impl Llm {
     }
 
     /// Goes on with a text, without a chat template.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("a time"))?;
+    /// let answer = llm.complete("Once upon").await?;
+    /// assert_eq!(answer.text, "a time");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What kept it from answering.
@@ -135,6 +188,17 @@ impl Llm {
 
     /// Counts a prompt's tokens as the default model would, chat template included.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+    /// let tokens = llm.count_tokens("Why is the sky blue?").await?;
+    /// println!("{} of {:?}", tokens.count, tokens.max_model_len);
+    /// # assert_eq!(tokens.count, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// `Unsupported` if the provider has no tokenizer to ask.
     pub async fn count_tokens(&self, prompt: impl Into<Prompt>) -> Result<Tokens> {
@@ -150,6 +214,18 @@ impl Llm {
 
     /// Counts a prompt's tokens, of a model by name.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+    /// use llm_core::{Prompt, TokenizeRequest};
+    /// let prompt = Prompt::Text("Why is the sky blue?".into());
+    /// let request = TokenizeRequest { model: "coder".into(), prompt, add_special_tokens: true, extra: Default::default() };
+    /// assert_eq!(llm.tokenize(request).await?.count, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Llm::count_tokens`].
     pub async fn tokenize(&self, request: TokenizeRequest) -> Result<Tokens> {
@@ -157,6 +233,16 @@ impl Llm {
     }
 
     /// Turns token ids back into text, of the default model.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+    /// let text = llm.detokenize([1, 2]).await?;
+    /// # assert_eq!(text, "1 2 ");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Llm::count_tokens`].
@@ -171,6 +257,17 @@ impl Llm {
     }
 
     /// Asks every deployment how it is, which costs no token; the errors of those that are not well, by their names.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+    /// for (deployment, health) in llm.health().await {
+    ///     println!("{deployment}: {}", if let Err(error) = health { error.to_string() } else { "well".into() });
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn health(&self) -> Vec<(String, Result<()>)> {
         let router = self.gateway.router();
         let deployments = router.models.iter().flat_map(|m| m.deployments.clone());

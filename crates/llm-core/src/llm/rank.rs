@@ -7,7 +7,9 @@ impl Llm {
     /// Orders documents by how well they answer a query, best first.
     ///
     /// ```
-    /// # async fn f(llm: llm_core::Llm) -> llm_core::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
     /// let best = llm.rerank("What do cats eat?", ["Rust is a language.", "Cats eat mice."]).await?;
     /// println!("document {} answers best", best.results[0].index);
     /// # Ok(())
@@ -26,6 +28,17 @@ impl Llm {
 
     /// The same for a request with a model, a number of results and further fields.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+    /// use llm_core::RerankRequest;
+    /// let request = RerankRequest::new("what cats eat", ["Rust is a language", "what cats eat is mice"]).top_n(1);
+    /// assert_eq!(llm.rank(request).await?.results[0].index, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Llm::rerank`]; `Upstream` if it names a document that was not sent.
     pub async fn rank(&self, request: RerankRequest) -> Result<Ranking> {
@@ -41,6 +54,17 @@ impl Llm {
     }
 
     /// How alike texts are: one query against every document, or two lists of one length pair by pair.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says(""))?;
+    /// use llm_core::ScoreRequest;
+    /// let answer = llm.score(ScoreRequest::new(["cats eat"], ["cats eat", "dogs bark"])).await?;
+    /// assert!(answer.scores[0] > answer.scores[1]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What kept it from answering; `Upstream` if the scores are not as many as the documents.

@@ -10,7 +10,9 @@ use crate::error::Result;
 /// An answer as it is made.
 ///
 /// ```
-/// # async fn f(llm: llm_core::Llm) -> llm_core::Result<()> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("Once upon a time"))?;
 /// let mut story = llm.stream("Tell me a story.").await?;
 /// while let Some(text) = story.next_text().await? {
 ///     print!("{text}");
@@ -34,6 +36,24 @@ impl ChatStream {
     }
 
     /// The next event; `None` at the end.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("It scatters."))?;
+    /// use llm_core::Event;
+    /// let mut answer = llm.stream("Why is the sky blue?").await?;
+    /// while let Some(event) = answer.next().await? {
+    ///     match event {
+    ///         Event::Reasoning(thought) => eprint!("{thought}"),
+    ///         Event::Text(words) => print!("{words}"),
+    ///         _ => {} // tool calls, the finish, the cost: all are in `so_far`
+    ///     }
+    /// }
+    /// println!("{:?}", answer.so_far().finish_reason);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What broke the answer off. Nothing follows.

@@ -112,7 +112,19 @@ impl From<&Tool> for Value {
     }
 }
 
-/// How an answer with tools came about.
+/// How an answer with tools came about: what [`Llm::chat_with`] returns.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("good day"))?;
+/// use llm_core::ToolRun;
+/// let ToolRun { reply, messages, usage } = llm.chat_with("hello", &[], 1).await?;
+/// assert_eq!((reply.text.as_str(), messages.len()), ("good day", 2));
+/// println!("{} tokens in all", usage.prompt_tokens + usage.completion_tokens);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ToolRun {
     /// The answer.
@@ -128,7 +140,11 @@ impl Llm {
     /// model. What a tool fails with is told to the model, which may try otherwise. Calls of one step run at once.
     ///
     /// ```
-    /// # async fn f(llm: llm_core::Llm, weather: llm_core::Tool) -> llm_core::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # use serde_json::{Value, json};
+    /// # let llm = llm_core::Llm::of(llm_core::provider::fake::Fake::says("No, it is sunny."))?;
+    /// # let weather = llm_core::Tool::new("weather", "The weather", json!({}), async |_: Value| Ok("sunny".to_owned()));
     /// let run = llm.chat_with("Do I need an umbrella in Paris?", &[weather], 5).await?;
     /// println!("{} ({} tokens)", run.reply, run.usage.completion_tokens);
     /// # Ok(())

@@ -12,8 +12,16 @@ impl Llm {
     /// What an image shows, in a sentence or two.
     ///
     /// ```
-    /// # async fn f(llm: llm_core::Llm) -> llm_core::Result<()> {
-    /// println!("{}", llm.caption(llm_core::Image::from_path("holiday.jpg")?).await?);
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// # use llm_core::{Config, Llm};
+    /// # let llm = Llm::new(&Config::from_toml("[models.a]\nprovider = 'fake'\nsays = 'a cat'\nvision = true")?)?;
+    /// # let photo = b"\x89PNG\r\n\x1a\n..";
+    /// use llm_core::Image;
+    /// let photo = Image::from_bytes(photo)?; // or `Image::from_path("holiday.jpg")?`
+    /// println!("it shows {}", llm.caption(photo.clone()).await?);
+    /// println!("it says {}", llm.ocr(photo.clone()).await?);
+    /// println!("there are {}", llm.look(photo, "How many people are there?").await?);
     /// # Ok(())
     /// # }
     /// ```

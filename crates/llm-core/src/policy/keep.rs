@@ -8,6 +8,17 @@ use crate::error::Result;
 type Part = Arc<dyn Any + Send + Sync>;
 
 /// The parts of a configuration by their text; looked up in the one before, collected for the one after.
+///
+/// ```
+/// use std::sync::Arc;
+/// use llm_core::policy::Keep;
+/// let mut keep = Keep::default();
+/// let first = keep.part("queue a 4".into(), || Ok(4))?;
+/// let mut keep = keep.next(); // the next configuration is built
+/// let same = keep.part("queue a 4".into(), || Ok(5))?;
+/// assert!(Arc::ptr_eq(&first, &same) && *keep.undo().next().part("queue a 4".into(), || Ok(6))? == 6);
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Default)]
 pub struct Keep {
     before: HashMap<String, Part>,

@@ -23,6 +23,12 @@ pub const POLICIES: &[Policy] = &[
 ];
 
 /// Where in the stack a policy stands, and how often there is one.
+///
+/// ```
+/// use llm_core::policy::{Level, POLICIES};
+/// let around_a_model = POLICIES.iter().filter(|policy| policy.level == Level::Model);
+/// assert!(around_a_model.map(|policy| policy.name).any(|name| name == "queue"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Around all deployments of a model.
@@ -33,6 +39,19 @@ pub enum Level {
 
 /// A policy: its section in the configuration, and how it is put around a provider. A section may stand in the
 /// configuration of a deployment, of a model, or of the house, and the nearest one counts.
+///
+/// ```
+/// use std::sync::Arc;
+/// use llm_core::policy::{Build, Level, Policy, Keep, Observer};
+/// use llm_core::{Provider, provider::fake::Fake};
+/// // One that changes nothing; `POLICIES` has those that do.
+/// const NOTHING: Policy = Policy { name: "nothing", about: "does nothing", level: Level::Model, wrap: |b| Ok(b.inner) };
+/// let (inner, observer): (Arc<dyn Provider>, Arc<dyn Observer>) = (Arc::new(Fake::says("hi")), Arc::new(()));
+/// let (settings, keep) = (&toml::Table::new(), &mut Keep::default());
+/// let wrapped = (NOTHING.wrap)(Build { inner: inner.clone(), settings, of: "a", keep, observer: &observer })?;
+/// assert!(Arc::ptr_eq(&wrapped, &inner));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Policy {
     /// The name of its section.
@@ -46,6 +65,17 @@ pub struct Policy {
 }
 
 /// What a policy is built from.
+///
+/// ```
+/// use llm_core::policy::{Build, Level, Policy, timeout::Config};
+/// const TIMES: Policy = Policy { name: "times", about: "an example", level: Level::Deployment, wrap };
+/// fn wrap(build: Build<'_>) -> llm_core::Result<std::sync::Arc<dyn llm_core::Provider>> {
+///     let config: Config = llm_core::provider::settings(build.settings)?;
+///     println!("{} may take {} s", build.of, config.first_s);
+///     Ok(build.inner)
+/// }
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 pub struct Build<'a> {
     /// What it stands around.
     pub inner: Arc<dyn Provider>,
@@ -60,6 +90,22 @@ pub struct Build<'a> {
 }
 
 /// All policies of a level around a provider.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use std::sync::Arc;
+/// use llm_core::policy::{Keep, Level, Observer, wrap_all};
+/// use llm_core::{Call, ChatRequest, Delivery, Provider, provider::fake::Fake};
+/// let inner: Arc<dyn Provider> = Arc::new(Fake::says("hi").after_failures(1));
+/// let observer: Arc<dyn Observer> = Arc::new(());
+/// let sections = |name: &str| if name == "retry" { "wait_ms = 1".parse().unwrap() } else { toml::Table::new() };
+/// let stack = wrap_all(Level::Model, inner, "a", sections, &mut Keep::default(), &observer)?;
+/// let call = Call::new(ChatRequest::new("?"), Delivery::Whole);
+/// assert_eq!(stack.call(&call).await?.chat().await?.text, "hi"); // the second time
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// `Config`, with the section that is wrong.

@@ -14,6 +14,29 @@ pub const OBSERVE: Policy =
     Policy { name: "observe", about: "metrics and logs of every call", level: Level::Model, wrap };
 
 /// Whoever wants to know how calls end: metrics, logs, a bill. The library itself imposes no registry.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use std::sync::{Arc, Mutex};
+/// use llm_core::policy::{Observer, Outcome};
+/// use llm_core::{Config, End, Gateway, Llm};
+/// #[derive(Default)]
+/// struct Bill(Mutex<u32>);
+/// impl Observer for Bill {
+///     fn ended(&self, outcome: &Outcome<'_>) {
+///         if let End::Finished(Some(usage)) = outcome.end {
+///             *self.0.lock().unwrap() += usage.completion_tokens;
+///         }
+///     }
+/// }
+/// let (config, bill) = (Config::from_toml("[models.a]\nprovider = 'fake'\nsays = 'one two'")?, Arc::<Bill>::default());
+/// let llm = Llm::over(Gateway::with(&config, &[], bill.clone())?);
+/// llm.chat("?").await?;
+/// assert_eq!(*bill.0.lock().unwrap(), 2);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Observer: Send + Sync {
     /// A call has ended. Called on the call's own path: be quick.
     fn ended(&self, outcome: &Outcome<'_>);
@@ -25,6 +48,17 @@ impl Observer for () {
 }
 
 /// How a call ended.
+///
+/// ```
+/// use llm_core::policy::{Observer, Outcome};
+/// struct Log;
+/// impl Observer for Log {
+///     fn ended(&self, outcome: &Outcome<'_>) {
+///         let Outcome { call, model, end, total, .. } = outcome;
+///         println!("{} {model} {end:?} {} ms", call.context.id, total.as_millis());
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Outcome<'a> {
     /// The call.
@@ -42,7 +76,7 @@ pub struct Outcome<'a> {
 /// No settings yet.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {}
+struct Config {}
 
 struct Observe {
     inner: Arc<dyn Provider>,

@@ -21,6 +21,13 @@ pub const QUEUE: Policy =
     Policy { name: "queue", about: "how many calls run at once, and how many wait", level: Level::Model, wrap };
 
 /// How many at once, and how many in line.
+///
+/// ```
+/// use llm_core::policy::queue::Config;
+/// let defaults: Config = llm_core::provider::settings(&"limit = 4".parse().unwrap())?;
+/// assert_eq!((defaults.limit, defaults.waiting), (Some(4), None));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -79,7 +86,7 @@ impl Provider for Queue {
 }
 
 /// A bounded FIFO in front of a number of turns.
-pub struct Line {
+struct Line {
     waiting_most: usize,
     state: Mutex<State>,
 }
@@ -192,7 +199,7 @@ impl Line {
     }
 
     /// How many run, and how many wait.
-    pub fn depth(&self) -> (usize, usize) {
+    fn depth(&self) -> (usize, usize) {
         let state = self.lock();
         (state.limit - state.free, state.waiting.len())
     }

@@ -23,6 +23,11 @@ pub const TIMEOUT: Policy = Policy {
 };
 
 /// How long is too long.
+///
+/// ```
+/// let hasty = llm_core::policy::timeout::Config { first_s: 2.5, ..Default::default() };
+/// assert_eq!((hasty.idle_s, hasty.total_s), (120.0, None));
+/// ```
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {

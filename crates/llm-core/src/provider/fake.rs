@@ -20,6 +20,12 @@ fn build(table: &Table) -> Result<Arc<dyn Provider>> {
 }
 
 /// How it behaves.
+///
+/// ```
+/// use llm_core::provider::fake::{Config, Fake};
+/// let slow = Fake::new(Config { says: "one two".into(), each_ms: 20, ..Config::default() });
+/// assert_eq!((slow.calls(), slow.running()), (0, 0));
+/// ```
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -62,9 +68,14 @@ impl Default for Config {
 /// A provider that answers what it is told to.
 ///
 /// ```
-/// use llm_core::provider::fake::Fake;
-/// let fake = Fake::says("hi").after_failures(2);
-/// # let _ = fake;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use llm_core::{Call, ChatRequest, Delivery, Provider, provider::fake::Fake};
+/// let fake = Fake::says("hi").after_failures(1);
+/// let call = Call::new(ChatRequest::new("?"), Delivery::Whole);
+/// assert!(fake.call(&call).await.is_err() && fake.call(&call).await.is_ok());
+/// assert_eq!((fake.calls(), fake.running()), (2, 0));
+/// # }
 /// ```
 pub struct Fake {
     config: Config,

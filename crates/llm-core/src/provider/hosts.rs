@@ -150,11 +150,21 @@ hosts! {
 }
 
 /// The row of this name.
+///
+/// ```
+/// let vllm = llm_core::provider::hosts::find("vllm").unwrap();
+/// assert_eq!(vllm.base_url, Some("http://127.0.0.1:8000"));
+/// ```
 pub fn find(name: &str) -> Option<&'static Host> {
     HOSTS.iter().find(|host| host.name == name)
 }
 
 /// Who can be asked this, for those who asked somebody that cannot.
+///
+/// ```
+/// use llm_core::{Operation, provider::hosts};
+/// assert!(hosts::able(Operation::Rerank).starts_with("vllm, "));
+/// ```
 pub fn able(operation: Operation) -> String {
     let able = HOSTS.iter().filter(|host| host.operations().contains(operation));
     able.map(|host| host.name).collect::<Vec<_>>().join(", ")

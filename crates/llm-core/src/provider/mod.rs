@@ -34,6 +34,15 @@ pub const PROVIDERS: &[Kind] = &[
 ];
 
 /// A kind of provider: its name in the configuration, and how one is built from the settings beside the name.
+///
+/// ```
+/// use std::sync::Arc;
+/// use llm_core::provider::{Kind, fake::Fake, settings};
+/// const PARROT: Kind = Kind { name: "parrot", about: "says it again", build: |t| Ok(Arc::new(Fake::new(settings(t)?))) };
+/// assert!((PARROT.build)(&"first_ms = 10".parse().unwrap()).is_ok());
+/// assert!((PARROT.build)(&"colour = 'green'".parse().unwrap()).is_err());
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Kind {
     /// What `provider = ".."` says.
@@ -52,6 +61,16 @@ impl std::fmt::Debug for Kind {
 
 /// Settings as a part's own `Config`; an error names the field.
 ///
+/// ```
+/// #[derive(serde::Deserialize)]
+/// struct Config {
+///     colour: String,
+/// }
+/// let config: Config = llm_core::provider::settings(&"colour = 'green'".parse().unwrap())?;
+/// assert_eq!(config.colour, "green");
+/// # Ok::<(), llm_core::Error>(())
+/// ```
+///
 /// # Errors
 /// `Config`, with the place inside the settings.
 pub fn settings<C: DeserializeOwned>(table: &Table) -> Result<C> {
@@ -59,6 +78,13 @@ pub fn settings<C: DeserializeOwned>(table: &Table) -> Result<C> {
 }
 
 /// Finds a kind by its name.
+///
+/// ```
+/// use llm_core::provider::{PROVIDERS, find};
+/// assert_eq!(find("vllm", PROVIDERS.iter())?.about, "a vLLM server");
+/// assert!(find("vlm", PROVIDERS.iter()).unwrap_err().message().starts_with("no such provider: vlm; there are vllm, "));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// `Config`, naming those there are.

@@ -36,6 +36,12 @@ const MOST_FILES: usize = 10_000;
 const LONGEST: u64 = 16 << 20;
 
 /// Where its recordings are.
+///
+/// ```
+/// use llm_core::provider::replay::{Config, Replay};
+/// let error = Replay::new(Config { recordings: "no/such/folder".into() }).err().unwrap();
+/// assert!(error.to_string().starts_with("recordings: cannot read no/such/folder"));
+/// ```
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -50,6 +56,7 @@ pub struct Config {
 /// let text = "### curl http://localhost:8000/v1/nope\nHTTP/1.1 404 Not Found\nserver: uvicorn\n\n{\"detail\":\"Not Found\"}\n";
 /// let recording = Recording::read("nope", text)?;
 /// assert_eq!((recording.path.as_str(), recording.status), ("/v1/nope", 404));
+/// assert_eq!(recording.header("server"), Some("uvicorn"));
 /// # Ok::<(), llm_core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -149,6 +156,21 @@ fn path(line: &str) -> Option<String> {
 }
 
 /// A provider that answers from recordings.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// # let file = std::env::temp_dir().join(format!("llm-replay-{}.txt", std::process::id()));
+/// # let recorded = "### curl http://h/v1/chat/completions\nHTTP/1.1 200 OK\ncontent-type: application/json\n\n\
+/// #     {\"choices\":[{\"message\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n";
+/// # std::fs::write(&file, recorded).unwrap();
+/// use llm_core::{Llm, provider::replay::{Config, Replay}};
+/// let llm = Llm::of(Replay::new(Config { recordings: file.clone() })?)?;
+/// assert_eq!(llm.chat(llm_core::ChatRequest::new("?").model("m")).await?.text, "hi");
+/// # std::fs::remove_file(file).unwrap();
+/// # Ok(())
+/// # }
+/// ```
 pub struct Replay {
     recordings: Vec<Recording>, // by name
     is_one: bool,

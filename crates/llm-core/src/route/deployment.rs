@@ -22,6 +22,22 @@ const FRESH_SICK: Duration = Duration::from_millis(500);
 const ANY_NAME: [&str; 2] = ["llamacpp", "fake"];
 
 /// One place where a model runs.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use std::sync::Arc;
+/// use llm_core::{provider::fake::Fake, route::{Deployment, Status}};
+/// let deployment = Deployment::new("coder/0".into(), None, Arc::new(Fake::says("hi")));
+/// assert_eq!(deployment.status(), Status::Unknown);
+/// deployment.probe().await?; // asks for its models
+/// assert_eq!((deployment.status(), deployment.max_model_len()), (Status::Ready, Some(8192)));
+/// assert!(deployment.outstanding() == 0 && !deployment.is_resting());
+/// deployment.drain(true); // it ends what it has begun
+/// assert_eq!(deployment.status(), Status::Draining);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Deployment {
     /// Its name: `coder/0`.
     pub name: String,
@@ -45,6 +61,14 @@ impl Deployment {
     }
 
     /// The same, and how it shows that it is well.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use llm_core::{Operation, provider::fake::Fake, route::{Deployment, health::Config}};
+    /// let config = Config { canary: Some(true), canary_timeout_s: 5.0, ..Config::default() };
+    /// let deployment = Deployment::with("coder/0".into(), None, Arc::new(Fake::says("hi")), &config);
+    /// assert_eq!(deployment.may(Operation::Embed.into()).name, "coder/0"); // one token of a chat would be refused
+    /// ```
     pub fn with(name: String, model: Option<Arc<str>>, provider: Arc<dyn Provider>, config: &Config) -> Deployment {
         let needs_proof = provider.life().is_none() && config.canary.unwrap_or(provider.is_free());
         let canary_timeout = Duration::try_from_secs_f64(config.canary_timeout_s).unwrap_or(LONGEST_PROBE);

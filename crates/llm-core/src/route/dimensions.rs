@@ -5,6 +5,18 @@ use crate::call::*;
 use crate::error::{Error, Kind, Result};
 
 /// A model whose vectors all have so many dimensions.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use std::sync::Arc;
+/// use llm_core::{Call, Delivery, EmbedRequest, Provider, provider::fake::Fake, route::Dimensions};
+/// let call = Call::new(EmbedRequest::new(["cats"]), Delivery::Whole);
+/// assert!(Dimensions::new(Arc::new(Fake::says("")), 8).call(&call).await.is_ok());
+/// assert!(Dimensions::new(Arc::new(Fake::says("")), 768).call(&call).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Dimensions {
     inner: Arc<dyn Provider>,
     dimensions: usize,

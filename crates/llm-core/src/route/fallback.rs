@@ -6,6 +6,13 @@ use crate::call::*;
 use crate::error::{Error, Result};
 
 /// A model's stack and its name.
+///
+/// ```
+/// use std::sync::Arc;
+/// use llm_core::{provider::fake::Fake, route::{Fallback, fallback::Named}};
+/// let general: Named = ("general".into(), Arc::new(Fake::says("hi")));
+/// Fallback::new(Arc::new(Fake::says("").after_failures(1)), vec![]).steps_in(vec![general]);
+/// ```
 pub type Named = (Arc<str>, Arc<dyn Provider>);
 
 /// A model's stack and those that step in for it.

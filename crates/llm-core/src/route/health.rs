@@ -17,6 +17,13 @@ const FIRST_REST: Duration = Duration::from_secs(2);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// How a deployment shows that it is well: the section `[health]` of a deployment, a model or the house.
+///
+/// ```
+/// use llm_core::route::health::Config;
+/// let hasty = Config { start_timeout_s: 30.0, ..Config::default() };
+/// assert!(hasty.check().is_ok());
+/// assert_eq!(Config { canary_timeout_s: 0.0, ..hasty }.check().unwrap_err().place(), "canary_timeout_s");
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -51,6 +58,11 @@ impl Config {
 }
 
 /// The state of one deployment.
+///
+/// ```
+/// use llm_core::route::Status;
+/// assert_eq!((Status::Ready.name(), Status::Failing("gone".into()).name()), ("ready", "error"));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
     /// Nobody has asked it yet.
@@ -79,6 +91,29 @@ impl Status {
 }
 
 /// How a deployment is.
+///
+/// ```
+/// use llm_core::{Error, Kind, ModelInfo, route::{Health, Status}};
+/// let health = Health::default();
+/// let gone = Error::new(Kind::Unavailable, "gone");
+/// (0..3).for_each(|_| health.failed(&gone));
+/// assert!(health.rest().is_some()); // three times in a row: it is left alone for a while
+/// health.unlisted(&gone);
+/// assert_eq!(health.status(), Status::Failing("gone".into()));
+/// health.learned(vec![ModelInfo::default()]); // a probe found it well
+/// assert_eq!((health.status(), health.rest(), health.models().len()), (Status::Ready, None, 1));
+/// health.succeeded();
+///
+/// // One that needs proof is well when it has answered a question.
+/// let health = Health::new(&Default::default(), true);
+/// health.is_watched();
+/// health.learned(vec![ModelInfo::default()]);
+/// assert!(health.wants_canary() && health.status() == Status::Loading(None));
+/// health.refused(&Error::new(Kind::Unauthorized, "the key is wrong")); // it answers, and must be mended
+/// assert_eq!(health.status().name(), "error");
+/// health.succeeded();
+/// assert!(!health.wants_canary() && !health.is_busy());
+/// ```
 #[derive(Debug)]
 pub struct Health {
     start_timeout: Duration,

@@ -17,6 +17,15 @@ const DRAINED: Duration = Duration::from_secs(30);
 const LOOKS_AGAIN: Duration = Duration::from_millis(500);
 
 /// A deployment in the stack: with its policies around it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use llm_core::{Provider, provider::fake::Fake, route::{Deployment, Selection, selection::Candidate}};
+/// let host: Arc<dyn Provider> = Arc::new(Fake::says("hi"));
+/// let deployment = Arc::new(Deployment::new("coder/0".into(), None, host.clone()));
+/// assert!(Selection::new(vec![Candidate { deployment, stack: host }]).is_ok());
+/// assert!(Selection::new(vec![]).is_err());
+/// ```
 pub struct Candidate {
     /// The deployment.
     pub deployment: Arc<Deployment>,

@@ -35,6 +35,26 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// assert!(complaints.to_string().contains("it says nothing"));
 /// # }
 /// ```
+///
+/// The more is told of it, the more is checked:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::time::Duration;
+/// use llm_core::provider::fake::{Config, Fake};
+/// use llm_core::testkit::Subject;
+/// use llm_core::{Kind, Operation, RerankRequest, Operations};
+/// let slow = Fake::new(Config { says: "one two three".into(), first_ms: 200, each_ms: 100, ..Config::default() });
+/// let subject = Subject::new(&slow).model("coder").only(Operations::CHAT).says("one two three");
+/// let subject = subject.asked_for_long("Tell me a story.").running(|| slow.running());
+/// subject.stops_within(Duration::from_millis(200)).conforms().await.unwrap();
+///
+/// let full = Fake::says("").after_failures(u32::MAX);
+/// let subject = Subject::new(&full).only(Operations::NONE).refuses(RerankRequest::new("q", ["d"]), Kind::Upstream);
+/// subject.conforms().await.unwrap();
+/// # }
+/// ```
 pub struct Subject<'a> {
     pub(super) provider: &'a dyn Provider,
     pub(super) operations: Operations,
@@ -142,6 +162,20 @@ impl<'a> Subject<'a> {
 }
 
 /// What a provider does not do as it must, a line each.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// # use llm_core::{Operations, provider::fake::Fake, testkit::{Complaints, Subject}};
+/// let fake = Fake::says("hi");
+/// let subject = Subject::new(&fake).only(Operations::CHAT).says("bye");
+/// let complaints: Complaints = subject.conforms().await.unwrap_err();
+/// for complaint in complaints.iter() {
+///     println!("{complaint}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Complaints(Vec<String>);
 

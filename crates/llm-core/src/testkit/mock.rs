@@ -11,6 +11,21 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::shapes;
 
 /// What is done with a connection, step by step.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> llm_core::Result<()> {
+/// use std::time::Duration;
+/// use llm_core::testkit::{Mock, Step};
+/// use llm_core::{Config, Llm};
+/// // Slow to start, and gone in the middle of its first answer.
+/// let steps = vec![vec![Step::Read, Step::Reset], vec![Step::Read, Step::Pause(Duration::from_millis(1)), Step::Says("hi")]];
+/// let mock = Mock::start_after(Duration::from_millis(1), steps).await;
+/// let settings = format!("[models.m]\nprovider = 'vllm'\nmodel = 'm'\nbase_url = '{}'", mock.url());
+/// assert_eq!(Llm::new(&Config::from_toml(&settings)?)?.chat("?").await?.text, "hi");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Step {
@@ -71,6 +86,18 @@ impl Mock {
 
     /// The same, but for so long it refuses connections, as a server does that is being started.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// use std::time::Duration;
+    /// use llm_core::testkit::{Mock, Step};
+    /// let mock = Mock::start_after(Duration::from_secs(60), vec![vec![Step::Says("hi")]]).await;
+    /// let refused = tokio::net::TcpStream::connect(mock.url().trim_start_matches("http://")).await;
+    /// assert!(refused.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If there is no free port.
     pub async fn start_after(refusing: Duration, connections: Vec<Vec<Step>>) -> Mock {
@@ -93,6 +120,19 @@ impl Mock {
 
     /// Answers the first request of every connection with these bytes, and then closes.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// use llm_core::testkit::{Mock, answer};
+    /// use llm_core::{Config, Kind, Llm};
+    /// let mock = Mock::answering(answer("400 Bad Request", "connection: close\r\n", r#"{"error":"no"}"#)).await;
+    /// let settings = format!("[models.m]\nprovider = 'vllm'\nmodel = 'm'\nbase_url = '{}'", mock.url());
+    /// let error = Llm::new(&Config::from_toml(&settings)?)?.chat("?").await.unwrap_err();
+    /// assert_eq!(error.kind(), Kind::Invalid);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If there is no free port.
     pub async fn answering(bytes: impl Into<Vec<u8>>) -> Mock {
@@ -110,6 +150,22 @@ impl Mock {
     }
 
     /// Waits until a client has closed a connection that was [`Step::UntilClosed`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// use llm_core::testkit::{Mock, Step, chunk, events_in_chunks};
+    /// use llm_core::{Config, Llm};
+    /// let word = chunk("data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n");
+    /// let begins = [events_in_chunks(), &word].concat().into_bytes();
+    /// let mock = Mock::start(vec![vec![Step::Read, Step::Send(begins), Step::UntilClosed]]).await;
+    /// let settings = format!("[models.m]\nprovider = 'vllm'\nmodel = 'm'\nbase_url = '{}'", mock.url());
+    /// let stream = Llm::new(&Config::from_toml(&settings)?)?.stream("?").await?;
+    /// drop(stream);
+    /// mock.closed().await; // who leaves is noticed
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn closed(&self) {
         self.shared.closed.notified().await;
     }

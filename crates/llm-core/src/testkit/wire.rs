@@ -21,16 +21,31 @@ pub fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
 }
 
 /// The head of a stream of events that ends when the connection does.
+///
+/// ```
+/// let reply = [llm_core::testkit::events_until_close(), "data: [DONE]\n\n"].concat();
+/// assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"));
+/// ```
 pub fn events_until_close() -> &'static str {
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 }
 
 /// The head of a stream of events in chunks.
+///
+/// ```
+/// use llm_core::testkit::{chunk, events_in_chunks};
+/// let reply = [events_in_chunks(), &chunk("data: [DONE]\n\n"), &chunk("")].concat();
+/// assert!(reply.ends_with("e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"));
+/// ```
 pub fn events_in_chunks() -> &'static str {
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 }
 
 /// One chunk of a chunked body; an empty one ends it.
+///
+/// ```
+/// assert_eq!(llm_core::testkit::chunk("hello"), "5\r\nhello\r\n");
+/// ```
 pub fn chunk(bytes: &str) -> String {
     format!("{:x}\r\n{bytes}\r\n", bytes.len())
 }

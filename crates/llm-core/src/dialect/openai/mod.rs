@@ -17,6 +17,13 @@ use crate::call::{Call, Delivery, Glance, Operation, Request};
 use crate::error::{Error, Result};
 
 /// OpenAI's shapes, as of its API reference and of vLLM's.
+///
+/// ```
+/// use llm_core::{Operation, dialect::{Dialect, openai::OpenAi}};
+/// let request = OpenAi.read(Operation::Embed, br#"{"model":"e5","input":"cats"}"#)?;
+/// assert_eq!((request.model(), OpenAi.name()), ("e5", "openai"));
+/// # Ok::<(), llm_core::Error>(())
+/// ```
 pub struct OpenAi;
 
 const LAST_WORD: &[u8] = b"data: [DONE]\n\n";

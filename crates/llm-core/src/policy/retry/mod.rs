@@ -19,6 +19,11 @@ pub const RETRY: Policy =
     Policy { name: "retry", about: "tries again what may succeed a little later", level: Level::Model, wrap };
 
 /// How often, and how long apart. The numbers are those of OpenAI's own clients.
+///
+/// ```
+/// let patient = llm_core::policy::retry::Config { max_retries: 5, ..Default::default() };
+/// assert_eq!((patient.wait_ms, patient.longest_wait_ms), (500, 8_000));
+/// ```
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {

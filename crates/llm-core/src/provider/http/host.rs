@@ -4,6 +4,13 @@ use std::sync::Arc;
 use crate::call::{Operation, Operations, Provider};
 
 /// A host: where it is, what it can be asked, and its quirks.
+///
+/// ```
+/// use llm_core::{Operation, provider::http::Host};
+/// static OURS: Host = Host { name: "ours", prefix: "OURS", serves: &[Operation::Chat], ..Host::PLAIN };
+/// assert!(OURS.operations().contains(Operation::Models) && !OURS.operations().contains(Operation::Embed));
+/// assert_eq!((OURS.key_variable().as_str(), OURS.is_free()), ("OURS_API_KEY", true));
+/// ```
 #[derive(Debug)]
 pub struct Host {
     /// What `provider = ".."` says.

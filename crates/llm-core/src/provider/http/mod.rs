@@ -45,6 +45,12 @@ const MAX_BODY: usize = 256 << 20;
 const MAX_REFUSAL: usize = 64 << 10;
 
 /// A host's settings.
+///
+/// ```
+/// use llm_core::{provider::http::Config, secret::Secret};
+/// let config = Config { base_url: Some("http://gpu:8000".into()), api_key: Some(Secret::new("k")), ..Config::default() };
+/// assert!(!format!("{config:?}").contains("\"k\""));
+/// ```
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -64,6 +70,14 @@ pub struct Config {
 }
 
 /// A host that is asked over HTTP.
+///
+/// ```
+/// use llm_core::provider::{hosts, http::{Config, Http}};
+/// let vllm = hosts::find("vllm").unwrap();
+/// assert!(Http::new(vllm, Config { base_url: Some("http://gpu:8000".into()), ..Config::default() }).is_ok());
+/// let error = Http::new(vllm, Config { base_url: Some("gpu".into()), ..Config::default() }).err().unwrap();
+/// assert_eq!(error.place(), "base_url");
+/// ```
 pub struct Http {
     host: &'static Host,
     operations: Operations,
