@@ -20,7 +20,7 @@ test: ## decide whether it works: formats, licences, lints, unit, house, vLLM, d
 test-long: ## the same at full counts (LLM_TEST_FACTOR, 10), and the benches
 	@LLM_TEST_FACTOR=$${LLM_TEST_FACTOR:-10} $(in_env) scripts/check --long
 
-test-%: ## one stage of it: tools format deny scripts build clippy unit vllm house vllm-own docs run
+test-%: ## one stage of it: tools format deny scripts build clippy unit vllm house vllm-own features docs run
 	@$(in_env) scripts/check $*
 
 lint: ## format, licences, clippy

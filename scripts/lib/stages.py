@@ -1,5 +1,5 @@
 """What `make test` consists of: a stage is an entry here, and `make test-NAME` runs it alone."""
-import dataclasses, os, pathlib, typing
+import dataclasses, os, pathlib, tomllib, typing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CARGO = ["--workspace", "--profile", "fast"]  # always both: other packages or another profile would compile everything anew
@@ -51,11 +51,13 @@ def deny():
 
 
 def features():
-    """llm-core with all of its features, and each alone: programs take one, and the workspace's own crates take few."""
-    alone = ["", "tls", "testkit", "schemars", "tower", "async-openai", "openai-tokens"]
+    """llm-core with all of its features, without any, and with each alone: programs take one, and the workspace's own crates
+    take few. What all of them show is the public API."""
+    manifest = tomllib.loads((ROOT / "crates/llm-core/Cargo.toml").read_text())
+    alone = ["", *manifest["features"]]
     check = ["cargo", "clippy", "-p", "llm-core", "--profile", "fast", "--no-default-features", "--features"]
     whole = ["cargo", "test", "-p", "llm-core", "--profile", "fast", "--all-features", "--lib"]
-    return [whole, *([*check, feature, "--", "-D", "warnings"] for feature in alone)]
+    return [whole, *([*check, feature, "--", "-D", "warnings"] for feature in alone), ["scripts/public-api"]]
 
 
 def docs():
@@ -79,7 +81,7 @@ STAGES = {stage.name: stage for stage in [
     Stage("vllm", "against two real vLLMs on the CPU", lambda: stories(shares_vllm), 20, needs=("build",), pair=True),
     Stage("house", "the whole over real sockets", lambda: stories(lambda name: not shares_vllm(name) and not owns_vllm(name)), 20, needs=("build",)),
     Stage("vllm-own", "vLLMs that a test starts and kills", lambda: stories(owns_vllm), 20, needs=("build",)),
-    Stage("features", "llm-core with each feature", features, 20, needs=("tools",)),
+    Stage("features", "llm-core with each feature, and its public API", features, 20, needs=("tools",)),
     Stage("docs", "cargo doc, doc tests", docs, 15, needs=("tools",)),
     Stage("run", "make run's own way to one answer", lambda: [["scripts/run", "--once"]], 10, needs=("build",)),
     Stage("bench", "the server beside nginx", bench, 60, needs=("tools",)),
