@@ -32,7 +32,7 @@ fn the_file_of_the_guide_is_a_configuration() {
 #[test]
 fn every_route_and_metric_is_in_the_guide_to_the_server() {
     let guide = guide("server");
-    for (_, path) in DIALECTS.iter().flat_map(|d| d.paths()) {
+    for (_, path) in DIALECTS.iter().flat_map(|d| d.doors()) {
         assert!(guide.contains(path), "{path} is missing");
     }
     let house = House::of("[models.fake]\nprovider = 'fake'");
@@ -108,5 +108,5 @@ fn the_examples_of_the_guide_to_the_providers_are_configurations() {
         let error = llm_core::Gateway::new(&config).err().expect("no such file").to_string();
         assert!(error.starts_with("models.coder.ca_file: /etc/ssl/corp-ca.pem cannot be read"), "{error}");
     }
-    assert_eq!((blocks("```sh\n").len(), blocks("```toml\n").len()), (2, 1));
+    assert_eq!((blocks("```sh\n").len(), blocks("```toml\n").len()), (3, 1));
 }

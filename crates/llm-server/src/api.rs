@@ -20,7 +20,7 @@ use llm_core::dialect::{self, DIALECTS, Dialect};
 use llm_core::{Call, Context, Delivery, Error, Gateway, Kind, Operation, Provider, Result};
 use serde_json::Value;
 
-use crate::{Config, Telemetry, auth, line, models, refusal, wishes};
+use crate::{Config, Telemetry, auth, line, models, ollama, refusal, wishes};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -30,7 +30,7 @@ pub(crate) struct App {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Config,
     pub(crate) is_draining: AtomicBool,
-    since: u64,
+    pub(crate) since: u64,
 }
 
 impl App {
@@ -66,7 +66,7 @@ impl Routes {
 }
 
 fn asked(method: &Method, path: &str) -> Option<(Operation, &'static dyn Dialect)> {
-    let paths = || DIALECTS.iter().flat_map(|&dialect| dialect.paths().iter().map(move |path| (path, dialect)));
+    let paths = || DIALECTS.iter().flat_map(|&dialect| dialect.doors().iter().map(move |path| (path, dialect)));
     let questions = || paths().filter(|((operation, _), _)| *operation != Operation::Models);
     let mut found = questions().filter(|((_, known), _)| method == Method::POST && *known == path);
     found.next().map(|((operation, _), dialect)| (*operation, dialect))
@@ -76,19 +76,26 @@ fn asked(method: &Method, path: &str) -> Option<(Operation, &'static dyn Dialect
 fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for &dialect in DIALECTS {
-        for &(operation, path) in dialect.paths().iter().filter(|(operation, _)| *operation != Operation::Models) {
-            let handler = move |State(app): State<Arc<App>>, request: Request| ask(app, operation, dialect, request);
-            router = router.route(path, on(MethodFilter::POST, handler));
+        for &(operation, path) in dialect.doors() {
+            let ask = move |State(app): State<Arc<App>>, request: Request| ask(app, operation, dialect, request);
+            let list = move |State(app): State<Arc<App>>, request: Request| list_models(app, dialect, request);
+            router = router.route(
+                path,
+                match operation {
+                    Operation::Models => on(MethodFilter::GET, list),
+                    _ => on(MethodFilter::POST, ask),
+                },
+            );
         }
     }
     let get = MethodFilter::GET;
     router
-        .route("/v1/models", on(get, list_models))
         .route("/v1/models/{*id}", on(get, one_model))
         .route("/health", on(get, health))
         .route("/healthz", on(get, health))
         .route("/ready", on(get, ready))
         .route("/metrics", on(get, metrics_with_key))
+        .merge(ollama::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(app)
@@ -153,7 +160,7 @@ async fn answer(app: &App, dialect: &'static dyn Dialect, call: Call) -> Result<
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     told(&call, headers);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(dialect.framing().content_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx would otherwise gather events before it passes them on.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
@@ -175,7 +182,7 @@ fn told(call: &Call, headers: &mut HeaderMap) {
     }
 }
 
-async fn collect(config: &Config, headers: &HeaderMap, body: Body) -> Result<Bytes> {
+pub(crate) async fn collect(config: &Config, headers: &HeaderMap, body: Body) -> Result<Bytes> {
     let too_large = || {
         let message = format!("the body is longer than {} bytes", config.max_body);
         Error::invalid(message).code("body_too_large")
@@ -211,8 +218,10 @@ fn new_id(mut random: u128) -> String {
     (0..24).map(digit).collect()
 }
 
-async fn list_models(State(app): State<Arc<App>>, request: Request) -> Response {
-    guarded(&app, &request, || Ok(json(StatusCode::OK, &models::list(&app.gateway, app.since))))
+async fn list_models(app: Arc<App>, dialect: &'static dyn Dialect, request: Request) -> Response {
+    let key = auth::check(app.config.api_key.as_ref(), request.headers());
+    let listed = key.and_then(|()| models::list(&app.gateway, dialect, app.since));
+    listed.map_or_else(|e| refusal::response(dialect, &e), |bytes| in_json(StatusCode::OK, bytes))
 }
 
 async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
@@ -221,7 +230,7 @@ async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>, request:
         let missing =
             || Error::new(Kind::NotFound, format!("no such model; there are: {}", known())).code("model_not_found");
         let card = models::one(&app.gateway, &id, app.since).ok_or_else(missing)?;
-        Ok(json(StatusCode::OK, &card))
+        Ok(json(StatusCode::OK, &serde_json::json!(card)))
     })
 }
 
@@ -270,6 +279,10 @@ fn refuse(error: &Error) -> Response {
     refusal::response(dialect::openai(), error)
 }
 
-fn json(status: StatusCode, body: &Value) -> Response {
-    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body.to_string()).into_response()
+pub(crate) fn json(status: StatusCode, body: &Value) -> Response {
+    in_json(status, body.to_string())
+}
+
+fn in_json(status: StatusCode, body: impl Into<Body>) -> Response {
+    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body.into()).into_response()
 }

@@ -9,6 +9,7 @@ pub mod key;
 mod line;
 pub mod log;
 mod models;
+mod ollama;
 mod refusal;
 mod run;
 mod signals;

@@ -1,5 +1,5 @@
-//! A stream that begins, or waits its turn: a client in line for a second gets its headers, and then its place as SSE
-//! comments, which every client reads over. A refusal after that is an event.
+//! A stream that begins, or waits its turn: a client in line for a second gets its headers, and then its place as comments
+//! (an empty piece where its dialect has none), which every client reads over. A refusal after that is told in the stream.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,12 +21,12 @@ const QUIET: Duration = Duration::from_secs(1);
 const LONGEST_QUIET: u32 = 10;
 
 /// The body of a stream, once it has begun or stands in line.
-pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, call: &Call) -> Result<Sse> {
+pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, call: &Call) -> Result<Line> {
     let asked = call.clone();
     let mut begun: BoxFuture<'static, Result<Reply>> = Box::pin(async move { gateway.call(&asked).await });
     for _ in 0..LONGEST_QUIET {
         if let Ok(reply) = timeout(QUIET, &mut begun).await {
-            return Ok(Sse::Begun(reply?.stream(dialect, call)));
+            return Ok(Line::Begun(reply?.stream(dialect, call)));
         }
         if call.context.progress.borrow().place.is_some() {
             break;
@@ -34,7 +34,7 @@ pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, 
     }
     let mut clock = interval(QUIET);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Ok(Sse::Waiting(Box::new(Waiting {
+    Ok(Line::Waiting(Box::new(Waiting {
         begun,
         call: call.clone(),
         dialect,
@@ -45,7 +45,7 @@ pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, 
 }
 
 /// A response's body.
-pub(crate) enum Sse {
+pub(crate) enum Line {
     Begun(Bodies),
     Waiting(Box<Waiting>),
     Ended,
@@ -70,28 +70,26 @@ impl Waiting {
         }
         (self.told, self.quiet_for) = (place, 0);
         let eta = self.call.context.progress.borrow().eta.unwrap_or_default().as_secs();
-        Some(match place {
-            Some(place) => format!(": queue position={place} eta={eta}s\n\n").into(),
-            None => Bytes::from_static(b": working\n\n"),
-        })
+        let words = place.map_or_else(|| "working".to_owned(), |place| format!("queue position={place} eta={eta}s"));
+        self.dialect.comment(&self.call, &words)
     }
 }
 
-impl Stream for Sse {
+impl Stream for Line {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             let waiting = match &mut *self {
-                Sse::Begun(bodies) => return bodies.poll_next_unpin(cx),
-                Sse::Ended => return Poll::Ready(None),
-                Sse::Waiting(waiting) => waiting,
+                Line::Begun(bodies) => return bodies.poll_next_unpin(cx),
+                Line::Ended => return Poll::Ready(None),
+                Line::Waiting(waiting) => waiting,
             };
             match waiting.begun.as_mut().poll(cx) {
-                Poll::Ready(Ok(reply)) => *self = Sse::Begun(reply.stream(waiting.dialect, &waiting.call)),
+                Poll::Ready(Ok(reply)) => *self = Line::Begun(reply.stream(waiting.dialect, &waiting.call)),
                 Poll::Ready(Err(error)) => {
                     let failure = waiting.dialect.failure(&refusal::from_below(error));
-                    *self = Sse::Ended;
+                    *self = Line::Ended;
                     return Poll::Ready(Some(failure));
                 }
                 Poll::Pending => {
@@ -105,7 +103,7 @@ impl Stream for Sse {
     }
 }
 
-impl http_body::Body for Sse {
+impl http_body::Body for Line {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 

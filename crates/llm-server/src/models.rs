@@ -1,15 +1,21 @@
 //! The list of models as clients read it: OpenAI's fields, and those that other clients look for beside them.
-use llm_core::{Gateway, ModelStatus};
-use serde_json::{Value, json};
+use bytes::{Bytes, BytesMut};
+use llm_core::dialect::Dialect;
+use llm_core::{Call, Delivery, Frame, Gateway, ModelInfo, ModelStatus, Request, Result};
+use serde_json::{Map, Value, json};
 
-/// `GET /v1/models`.
-pub(crate) fn list(gateway: &Gateway, since: u64) -> Value {
-    let data: Vec<Value> = shown(gateway).map(|model| card(&model, since)).collect();
-    json!({"object": "list", "data": data})
+/// `GET /v1/models`, and what other dialects have in its place.
+pub(crate) fn list(gateway: &Gateway, dialect: &dyn Dialect, since: u64) -> Result<Bytes> {
+    let models = shown(gateway).map(|model| card(&model, since)).collect();
+    let mut writer = dialect.writer(&Call::new(Request::Models, Delivery::Whole));
+    let mut out = BytesMut::new();
+    writer.write(Frame::Models(models), &mut out)?;
+    writer.end(&mut out)?;
+    Ok(out.freeze())
 }
 
 /// `GET /v1/models/{id}`, by name or alias.
-pub(crate) fn one(gateway: &Gateway, id: &str, since: u64) -> Option<Value> {
+pub(crate) fn one(gateway: &Gateway, id: &str, since: u64) -> Option<ModelInfo> {
     shown(gateway).find(|m| m.id == id || m.aliases.iter().any(|a| a == id)).map(|model| card(&model, since))
 }
 
@@ -30,21 +36,21 @@ fn shown(gateway: &Gateway) -> impl Iterator<Item = ModelStatus> {
     gateway.models().into_iter().filter(|m| m.id != llm_core::route::router::ANY)
 }
 
-fn card(model: &ModelStatus, since: u64) -> Value {
-    json!({
-        "id": model.id,
-        "object": "model",
-        "created": since,
-        "owned_by": "llm",
-        "aliases": model.aliases,
-        "max_model_len": model.max_model_len,
-        "context_length": model.max_model_len,
-        "context_window": model.max_model_len,
-        "capabilities": model.operations,
-        "specialization": model.specialization,
-        "running": model.running,
-        "waiting": model.waiting,
-        "deployments": model.deployments,
-        "status": {"value": model.status, "progress": model.progress, "reason": model.reason},
-    })
+fn card(model: &ModelStatus, since: u64) -> ModelInfo {
+    let fields = [
+        ("object", json!("model")),
+        ("created", since.into()),
+        ("owned_by", "llm".into()),
+        ("aliases", json!(model.aliases)),
+        ("context_length", model.max_model_len.into()),
+        ("context_window", model.max_model_len.into()),
+        ("capabilities", json!(model.operations)),
+        ("specialization", json!(model.specialization)),
+        ("running", model.running.into()),
+        ("waiting", model.waiting.into()),
+        ("deployments", json!(model.deployments)),
+        ("status", json!({"value": model.status, "progress": model.progress, "reason": model.reason})),
+    ];
+    let extra: Map<String, Value> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    ModelInfo { id: model.id.clone(), max_model_len: model.max_model_len, extra }
 }

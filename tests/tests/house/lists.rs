@@ -17,8 +17,13 @@ const LISTS: &[List] = &[
     List { name: "PROVIDERS", folder: "crates/llm-core/src/provider", line: "Kind", helpers: &["http"] },
     // keep carries parts over a reload.
     List { name: "POLICIES", folder: "crates/llm-core/src/policy", line: "Policy", helpers: &["keep"] },
-    // sse cuts streams of any dialect into events.
-    List { name: "DIALECTS", folder: "crates/llm-core/src/dialect", line: "Dialect", helpers: &["sse"] },
+    // fields reads objects, framing and sse cut streams, for any dialect.
+    List {
+        name: "DIALECTS",
+        folder: "crates/llm-core/src/dialect",
+        line: "Dialect",
+        helpers: &["fields", "framing", "sse"],
+    },
     List { name: "COMMANDS", folder: "crates/llm-cli/src/commands", line: "Command", helpers: &[] },
 ];
 

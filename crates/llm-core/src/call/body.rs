@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
 use super::Call;
+use super::context::Context;
 use super::nouns::Request;
 use super::operation::{Delivery, Operation};
 use super::scan::{self, Field};
@@ -57,11 +58,15 @@ struct Edit {
 }
 
 impl Body {
-    pub(super) fn read(dialect: &'static dyn Dialect, bytes: Bytes) -> Result<(Body, Arc<str>, Delivery)> {
+    pub(super) fn read(
+        operation: Operation,
+        dialect: &'static dyn Dialect,
+        bytes: Bytes,
+    ) -> Result<(Body, Arc<str>, Delivery)> {
         let fields = scan::object(&bytes)?;
         let wire = Wire { dialect, bytes, fields };
         wire.refuse_duplicates()?;
-        let (model, delivery) = (wire.model()?, wire.delivery()?);
+        let (model, delivery) = (wire.model()?, wire.delivery(operation)?);
         let source = Source::Wire(Arc::new(wire));
         Ok((Body { source, edits: Vec::new(), understood: OnceLock::new() }, model, delivery))
     }
@@ -70,12 +75,14 @@ impl Body {
         Body { source: Source::Nouns, edits: Vec::new(), understood: OnceLock::from(Arc::new(request)) }
     }
 
-    pub(super) fn request(&self, operation: Operation) -> Result<&Request> {
+    pub(super) fn request(&self, operation: Operation, context: &Context) -> Result<&Request> {
         if let Some(request) = self.understood.get() {
             return Ok(request);
         }
         let Source::Wire(wire) = &self.source else { unreachable!("nouns are understood from the start") };
-        let request = wire.dialect.read(operation, &self.spliced(wire))?;
+        let mut lost = Vec::new();
+        let request = wire.dialect.read(operation, &self.spliced(wire), &mut lost)?;
+        lost.into_iter().for_each(|what| context.warn(what));
         Ok(self.understood.get_or_init(|| Arc::new(request)))
     }
 
@@ -94,29 +101,50 @@ impl Body {
         wire.find(field).map(|f| &wire.bytes[f.value.clone()])
     }
 
-    pub(super) fn with(&self, operation: Operation, field: &str, value: &Value) -> Result<Body> {
+    pub(super) fn with(&self, call: &Call, field: &str, value: &Value) -> Result<Body> {
         let Source::Wire(wire) = &self.source else {
-            return self.renouned(operation, |object| object.set(field, value));
+            return self.renouned(call, |object| object.set(field, value));
         };
         let json = serde_json::to_vec(value).map_err(|e| Error::invalid("the value cannot be JSON").because(e))?;
         Ok(match wire.find(field) {
             Some(found) => self.edited(Edit { at: found.value.clone(), new: json.into() }),
             None if wire.fields.is_empty() && !self.edits.is_empty() => {
-                return self.settled(wire)?.with(operation, field, value);
+                return self.settled(wire, call)?.with(call, field, value);
             }
             None => self.edited(wire.insertion(field, &json)),
         })
     }
 
-    pub(super) fn without(&self, operation: Operation, messages: Range<usize>) -> Result<Body> {
-        let Source::Wire(wire) = &self.source else { return self.renouned(operation, |object| object.cut(messages)) };
+    /// What is set counts, and of two objects every field that is.
+    pub(super) fn with_default(&self, call: &Call, field: &str, value: &Value) -> Result<Body> {
+        let mut value = value.clone();
+        match (self.value(call, field)?, &mut value) {
+            (Value::Null, _) => {}
+            (Value::Object(set), Value::Object(defaults)) => defaults.extend(set),
+            _ => return Ok(self.clone()),
+        }
+        self.with(call, field, &value)
+    }
+
+    fn value(&self, call: &Call, field: &str) -> Result<Value> {
+        let wrong = |e| Error::invalid(format!("`{field}` is no JSON")).param(field).because(e);
+        match &self.source {
+            Source::Wire(_) => self.raw(field).map_or(Ok(Value::Null), serde_json::from_slice).map_err(wrong),
+            Source::Nouns => {
+                Ok(call.request()?.extra().and_then(|extra| extra.get(field)).cloned().unwrap_or_default())
+            }
+        }
+    }
+
+    pub(super) fn without(&self, call: &Call, messages: Range<usize>) -> Result<Body> {
+        let Source::Wire(wire) = &self.source else { return self.renouned(call, |object| object.cut(messages)) };
         let list = wire
             .find("messages")
             .ok_or_else(|| Error::invalid("`messages` is missing").param("messages"))?
             .value
             .clone();
         if self.edits.iter().any(|e| !e.at.is_empty() && list.start <= e.at.start && e.at.end <= list.end) {
-            return self.settled(wire)?.without(operation, messages); // counts what is there now
+            return self.settled(wire, call)?.without(call, messages); // counts what is there now
         }
         let inside = scan::elements(&wire.bytes[list.clone()])?;
         let stretch = cut(&inside, messages).ok_or_else(|| Error::invalid("no such messages").param("messages"))?;
@@ -135,8 +163,8 @@ impl Body {
     }
 
     /// The edits made good, so that further ones can stand inside them.
-    fn settled(&self, wire: &Wire) -> Result<Body> {
-        Ok(Body::read(wire.dialect, self.spliced(wire))?.0)
+    fn settled(&self, wire: &Wire, call: &Call) -> Result<Body> {
+        Ok(Body::read(call.operation, wire.dialect, self.spliced(wire))?.0)
     }
 
     fn spliced(&self, wire: &Wire) -> Bytes {
@@ -157,15 +185,15 @@ impl Body {
     }
 
     /// Nouns are edited as the JSON they would be, so that a field means the same on both ways.
-    fn renouned(&self, operation: Operation, edit: impl FnOnce(&mut Object) -> Result<()>) -> Result<Body> {
-        let request = self.request(operation)?;
+    fn renouned(&self, call: &Call, edit: impl FnOnce(&mut Object) -> Result<()>) -> Result<Body> {
+        let request = self.request(call.operation, &call.context)?;
         let openai = dialect::openai();
         let json = openai.write(&Call::new(request.clone(), Delivery::Whole))?;
         let mut object =
             Object(serde_json::from_slice(&json).map_err(|e| Error::invalid("no JSON object").because(e))?);
         edit(&mut object)?;
         let json = serde_json::to_vec(&object.0).map_err(|e| Error::invalid("no JSON object").because(e))?;
-        Ok(Body::nouns(openai.read(operation, &json)?))
+        Ok(Body::nouns(openai.read(call.operation, &json, &mut Vec::new())?))
     }
 }
 
@@ -217,10 +245,11 @@ impl Wire {
         }
     }
 
-    fn delivery(&self) -> Result<Delivery> {
+    fn delivery(&self, operation: Operation) -> Result<Delivery> {
         match self.find("stream").map(|f| &self.bytes[f.value.clone()]) {
             Some(b"true") => Ok(Delivery::Stream),
-            Some(b"false" | b"null") | None => Ok(Delivery::Whole),
+            Some(b"false") => Ok(Delivery::Whole),
+            Some(b"null") | None => Ok(self.dialect.delivery(operation)),
             Some(_) => Err(Error::invalid("`stream` must be true or false").param("stream")),
         }
     }
@@ -297,6 +326,24 @@ mod tests {
         assert_eq!(wired(&call("{}").with("a", &json!(1)).unwrap().with("b", &json!(2)).unwrap()), r#"{"b":2,"a":1}"#);
         let twice = call(r#"{"model":"m"}"#).with("a", &json!(1)).unwrap().with("a", &json!(2)).unwrap();
         assert_eq!(wired(&twice), r#"{"a":2,"model":"m"}"#);
+    }
+
+    #[test]
+    fn a_default_fills_what_is_not_set_whether_bytes_or_nouns() {
+        let defaults = json!({"a": 1, "b": 2});
+        let fill = |call: Call| call.with_default("options", &defaults).unwrap();
+        let nouns = || Call::new(ChatRequest::new("hi").extra("options", json!({"b": 3})), Delivery::Whole);
+        for call in [call(r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"options":{"b":3}}"#), nouns()] {
+            assert_eq!(fill(call).chat().unwrap().extra["options"], json!({"a": 1, "b": 3}));
+        }
+        assert_eq!(wired(&fill(call(r#"{"options":null}"#))), r#"{"options":{"a":1,"b":2}}"#);
+        assert_eq!(wired(&fill(call(r#"{"options":"odd"}"#))), r#"{"options":"odd"}"#);
+        let filled = fill(Call::new(ChatRequest::new("hi"), Delivery::Whole)).with_default("keep_alive", &json!("5m"));
+        let chat = filled.unwrap();
+        assert_eq!(
+            (&chat.chat().unwrap().extra["options"], &chat.chat().unwrap().extra["keep_alive"]),
+            (&defaults, &json!("5m"))
+        );
     }
 
     #[test]

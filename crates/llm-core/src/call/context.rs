@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// let call = Call::new(ChatRequest::new("hi"), Delivery::Whole).in_context(context);
 /// call.context.tell(|progress| progress.place = Some(3)); // who works on it tells,
 /// assert_eq!(call.context.progress.borrow().place, Some(3)); // who waits for it looks
+/// call.context.warn("`logit_bias` was left out");
+/// assert_eq!(call.context.progress.borrow().warnings.len(), 1);
 /// ```
 #[derive(Debug)]
 pub struct Context {
@@ -41,6 +43,16 @@ impl Context {
     /// A context with this id and no other wish.
     pub fn named(id: impl Into<String>) -> Context {
         Context { id: id.into(), ..Context::default() }
+    }
+
+    /// Tells the caller something of the answer, once however often it is noticed.
+    pub fn warn(&self, warning: impl Into<String>) {
+        let warning = warning.into();
+        self.tell(|progress| {
+            if !progress.warnings.contains(&warning) {
+                progress.warnings.push(warning);
+            }
+        });
     }
 
     /// Tells those who look; nobody has to.

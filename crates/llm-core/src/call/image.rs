@@ -55,6 +55,21 @@ impl Image {
         Ok(Image::url(format!("data:{mime};base64,{}", STANDARD.encode(bytes))))
     }
 
+    /// The same in base64 without a data URL around it, as Ollama's clients send it.
+    ///
+    /// ```
+    /// let image = llm_core::Image::from_base64("iVBORw0KGgo=").unwrap();
+    /// assert_eq!(image.url, "data:image/png;base64,iVBORw0KGgo=");
+    /// assert!(llm_core::Image::from_base64("hello").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` if it is no base64; as [`Image::from_bytes`].
+    pub fn from_base64(text: &str) -> Result<Image> {
+        let bytes = STANDARD.decode(text.trim());
+        Image::from_bytes(&bytes.map_err(|e| Error::invalid("the image is no base64").because(e))?)
+    }
+
     /// Reads an image's file.
     ///
     /// # Errors

@@ -248,7 +248,8 @@ impl Call {
         dialect: &'static dyn Dialect,
         bytes: Bytes,
     ) -> Result<Call> {
-        let (body, model, delivery) = Body::read(dialect, bytes)?;
+        let (body, model, delivery) = Body::read(operation, dialect, bytes)?;
+        let operation = dialect.asks(operation, &|field| body.raw(field));
         Ok(Call { operation, model, delivery, context: Arc::new(context), body })
     }
 
@@ -270,7 +271,7 @@ impl Call {
     /// # Errors
     /// `Invalid`, naming the field, for bytes that make no sense.
     pub fn request(&self) -> Result<&Request> {
-        self.body.request(self.operation)
+        self.body.request(self.operation, &self.context)
     }
 
     /// The question understood, if it is a conversation.
@@ -295,7 +296,7 @@ impl Call {
     /// The same question to another model. Edits are splices: every other byte stays as it came.
     pub fn for_model(&self, name: &Arc<str>) -> Call {
         let mut call = self.clone();
-        call.body = self.body.with(self.operation, "model", &Value::from(&**name)).unwrap_or(call.body);
+        call.body = self.body.with(self, "model", &Value::from(&**name)).unwrap_or(call.body);
         call.model = name.clone();
         call
     }
@@ -305,7 +306,24 @@ impl Call {
     /// # Errors
     /// As [`Call::request`], of nouns and of bytes that were edited there before.
     pub fn with(&self, field: &str, value: &Value) -> Result<Call> {
-        Ok(Call { body: self.body.with(self.operation, field, value)?, ..self.clone() })
+        Ok(Call { body: self.body.with(self, field, value)?, ..self.clone() })
+    }
+
+    /// The same question with this top-level field where it does not set it; of an object, with what it does not set inside.
+    ///
+    /// ```
+    /// use llm_core::{Call, ChatRequest, Delivery};
+    /// use serde_json::json;
+    /// let question = ChatRequest::new("hi").extra("options", json!({"num_ctx": 8192}));
+    /// let call = Call::new(question, Delivery::Whole).with_default("options", &json!({"num_ctx": 2048, "num_gpu": 1}))?;
+    /// assert_eq!(call.chat()?.extra["options"], json!({"num_ctx": 8192, "num_gpu": 1}));
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Call::with`].
+    pub fn with_default(&self, field: &str, value: &Value) -> Result<Call> {
+        Ok(Call { body: self.body.with_default(self, field, value)?, ..self.clone() })
     }
 
     /// The same question without these of its messages.
@@ -313,7 +331,7 @@ impl Call {
     /// # Errors
     /// `Invalid` if there are no such messages.
     pub fn without(&self, messages: Range<usize>) -> Result<Call> {
-        Ok(Call { body: self.body.without(self.operation, messages)?, ..self.clone() })
+        Ok(Call { body: self.body.without(self, messages)?, ..self.clone() })
     }
 
     /// The raw JSON of a top-level field of the client's bytes; `None` for nouns and for fields that are not there.
@@ -355,6 +373,19 @@ impl Request {
             Request::Tokenize(r) => &r.model,
             Request::Detokenize(r) => &r.model,
             Request::Models => "",
+        }
+    }
+
+    /// Its fields that have no place of their own.
+    fn extra(&self) -> Option<&serde_json::Map<String, Value>> {
+        match self {
+            Request::Chat(r) => Some(&r.extra),
+            Request::Complete(r) => Some(&r.extra),
+            Request::Embed(r) => Some(&r.extra),
+            Request::Rerank(r) => Some(&r.extra),
+            Request::Score(r) => Some(&r.extra),
+            Request::Tokenize(r) => Some(&r.extra),
+            Request::Detokenize(_) | Request::Models => None,
         }
     }
 }

@@ -1,15 +1,23 @@
 //! Dialects: everything that knows a JSON shape, both directions of it in one place.
+pub(crate) mod fields;
+mod framing;
+pub mod ollama;
 pub mod openai;
 pub mod sse;
 
+pub use framing::Framing;
+pub(crate) use framing::Splitter;
+
 use bytes::{Bytes, BytesMut};
 
-use crate::call::{Call, Frame, Glance, Operation, Request};
+use crate::call::{Call, Delivery, Frame, Glance, Operation, Request};
 use crate::error::{Error, Result};
 
 /// Every dialect that clients and hosts may speak. A new one is a file and its line.
 pub static DIALECTS: &[&dyn Dialect] = &[
-    &openai::OpenAi, // what nearly every host and client speaks
+    &openai::OpenAi,           // what nearly every host and client speaks
+    &ollama::Ollama::Chat,     // what many editors and chats on one's own machine speak
+    &ollama::Ollama::Generate, // the older half of it
 ];
 
 /// The dialect that our nouns are nearest to.
@@ -32,8 +40,9 @@ pub fn openai() -> &'static dyn Dialect {
 ///
 /// // A question, there and back.
 /// let call = Call::new(ChatRequest::new("hi").model("m"), Delivery::Stream);
-/// let request = openai.read(Operation::Chat, &openai.write(&call)?)?;
-/// assert_eq!(request.model(), "m");
+/// let mut lost = Vec::new(); // what our nouns have no word for
+/// let request = openai.read(Operation::Chat, &openai.write(&call)?, &mut lost)?;
+/// assert!(request.model() == "m" && lost.is_empty());
 /// let (asking, is_added) = openai.with_usage(&call)?; // what does it cost? The client did not ask for that
 /// assert!(is_added && asking.chat()?.extra.contains_key("stream_options"));
 ///
@@ -53,6 +62,16 @@ pub fn openai() -> &'static dyn Dialect {
 /// let ours = Error::invalid("`n` must be at least 1").param("n");
 /// assert!(openai.error(&ours).starts_with(b"{\"error\":{"));
 /// assert!(openai.failure(&ours).ends_with(b"data: [DONE]\n\n"));
+///
+/// // What differs from one dialect to the next beside the JSON: Ollama's clients want a stream of lines, unless they say so.
+/// use llm_core::dialect::{Framing, ollama::Ollama};
+/// let ollama: &dyn dialect::Dialect = &Ollama::Generate;
+/// assert_eq!((openai.framing(), ollama.framing()), (Framing::Events, Framing::Lines));
+/// assert_eq!((openai.delivery(Operation::Chat), ollama.delivery(Operation::Chat)), (Delivery::Whole, Delivery::Stream));
+/// assert_eq!(ollama.doors(), [(Operation::Complete, "/api/generate")]);
+/// assert_eq!(ollama.asks(Operation::Complete, &|_| None), Operation::Chat); // its prompts are no raw texts
+/// assert_eq!((ollama.way(&call), ollama.bracket()), (0, b'{'));
+/// assert_eq!(openai.comment(&call, "working"), Some(": working\n\n".into()));
 /// # Ok::<(), llm_core::Error>(())
 /// ```
 pub trait Dialect: Send + Sync {
@@ -62,13 +81,45 @@ pub trait Dialect: Send + Sync {
     /// Where clients post, and where we do: an operation and its path from the root of the host.
     fn paths(&self) -> &'static [(Operation, &'static str)];
 
-    /// A client's body understood.
+    /// The paths that clients of our own post to, if they are others: a server's own shape may have the path of one that
+    /// more clients speak.
+    fn doors(&self) -> &'static [(Operation, &'static str)] {
+        self.paths()
+    }
+
+    /// Which of its paths for an operation a call goes to, where there are several.
+    fn way(&self, _call: &Call) -> usize {
+        0
+    }
+
+    /// How its streams are cut.
+    fn framing(&self) -> Framing {
+        Framing::Events
+    }
+
+    /// What a whole answer begins with.
+    fn bracket(&self) -> u8 {
+        b'{'
+    }
+
+    /// What a body asks where the path alone does not say it, by the raw JSON of its top-level fields.
+    fn asks<'b>(&self, operation: Operation, _field: &dyn Fn(&str) -> Option<&'b [u8]>) -> Operation {
+        operation
+    }
+
+    /// How a client that does not say wants its answer.
+    fn delivery(&self, _operation: Operation) -> Delivery {
+        Delivery::Whole
+    }
+
+    /// A client's body understood. `lost` gathers, a sentence each, what our nouns have no word for.
     ///
     /// # Errors
     /// `Invalid`, naming the field.
-    fn read(&self, operation: Operation, body: &[u8]) -> Result<Request>;
+    fn read(&self, operation: Operation, body: &[u8], lost: &mut Vec<String>) -> Result<Request>;
 
-    /// A call as a body for a host.
+    /// A call as a body for a host. What the dialect has no words for, and can be done without, becomes a warning to the
+    /// caller.
     ///
     /// # Errors
     /// `Unsupported` for what the dialect has no words for; the call's own, if it cannot be understood.
@@ -79,7 +130,9 @@ pub trait Dialect: Send + Sync {
     ///
     /// # Errors
     /// `Invalid` if the field that asks for it has the wrong type.
-    fn with_usage(&self, call: &Call) -> Result<(Call, bool)>;
+    fn with_usage(&self, call: &Call) -> Result<(Call, bool)> {
+        Ok((call.clone(), false))
+    }
 
     /// Understands an upstream's frames.
     fn reader(&self) -> Box<dyn Reader>;
@@ -91,7 +144,15 @@ pub trait Dialect: Send + Sync {
     fn glance(&self, event: &[u8]) -> Glance;
 
     /// Whether this event says only what the answer cost.
-    fn is_usage_only(&self, event: &[u8]) -> bool;
+    fn is_usage_only(&self, _event: &[u8]) -> bool {
+        false
+    }
+
+    /// A piece of a stream that tells a client to wait on, and is no part of the answer; these words are for people who
+    /// look. `None` if the dialect has no such thing.
+    fn comment(&self, _call: &Call, _words: &str) -> Option<Bytes> {
+        None
+    }
 
     /// An upstream's refusal understood.
     fn refusal(&self, status: u16, body: &[u8]) -> Error;
@@ -102,8 +163,16 @@ pub trait Dialect: Send + Sync {
     /// Our error as the end of a stream, last word included.
     fn failure(&self, error: &Error) -> Bytes;
 
-    /// What ends a stream.
-    fn last_word(&self) -> Bytes;
+    /// What ends a stream, if its finish does not.
+    fn last_word(&self) -> Bytes {
+        Bytes::new()
+    }
+}
+
+impl std::fmt::Debug for dyn Dialect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Understands the frames of one reply.

@@ -230,6 +230,19 @@ mod tests {
     }
 
     #[test]
+    fn an_ollama_has_variables_of_its_own() {
+        let vars = [("AI_PROVIDER", "ollama"), ("OLLAMA_NUM_CTX", "8192"), ("OLLAMA_KEEP_ALIVE", "-1")];
+        let found = config(&vars).unwrap();
+        let settings = &found.models["*"].deployments[0].settings;
+        assert_eq!(settings["options"]["num_ctx"].as_integer(), Some(8192));
+        assert_eq!(settings["keep_alive"].as_integer(), Some(-1));
+        assert_eq!(found.origins.get("models.*.keep_alive"), Some(&Origin::Variable("OLLAMA_KEEP_ALIVE".into())));
+        Gateway::new(&found).unwrap();
+        let vars = [("AI_PROVIDER", "ollama"), ("OLLAMA_NUM_CTX", "much"), ("OLLAMA_KEEP_ALIVE", "10m")];
+        assert_eq!(error(&vars), "OLLAMA_NUM_CTX: must be a whole number, not \"much\"");
+    }
+
+    #[test]
     fn a_secret_may_stand_in_a_file() {
         let path = std::env::temp_dir().join(format!("llm-env-{}", std::process::id()));
         std::fs::write(&path, "s3cret\n").unwrap();

@@ -105,6 +105,7 @@ pub(super) fn variables(host: &Host) -> Vec<Variable> {
     }
     all.extend(EMBEDDING.suits(host).then(|| dimensions(host)));
     all.extend((!host.needs_key).then(|| ca_file(host)));
+    all.extend(host.own.iter().map(|own| Variable::new(own.variable, own.about, "")));
     all
 }
 

@@ -4,11 +4,11 @@ use toml::{Table, Value};
 use super::config::{Config, DeploymentConfig, ModelConfig};
 use super::env::{Choice, ENGINE, Reach, cannot};
 use super::family::{self, EMBEDDING, Purpose, TEXT};
-use super::lookup::Env;
+use super::lookup::{Env, Found};
 use crate::call::Operation;
 use crate::error::{Error, Result};
 use crate::provider::hosts;
-use crate::provider::http::Host;
+use crate::provider::http::{Host, Own};
 use crate::route::router::ANY;
 
 /// The models that the environment names, as far as they are found.
@@ -86,6 +86,11 @@ impl<'e> Places<'e> {
             match self.env.get(&[&name])? {
                 Some(found) => place.set(setting, found.value, found.variable),
                 None => place.variables.push((setting, name)), // so that an error says what to set
+            }
+        }
+        for own in host.own {
+            if let Some(found) = self.env.get(&[own.variable])? {
+                place.set_own(own, &found)?;
             }
         }
         match host.base_url.is_some() || place.settings.contains_key("base_url") {
@@ -215,6 +220,20 @@ impl<'e> Places<'e> {
 }
 
 impl Place {
+    /// A setting that one host alone has; inside a table it is a number.
+    fn set_own(&mut self, own: &'static Own, found: &Found) -> Result<()> {
+        self.variables.push((own.setting, found.variable.clone()));
+        let Some((table, name)) = own.setting.split_once('.') else {
+            let value = found.value.parse::<i64>().map_or_else(|_| Value::from(found.value.clone()), Value::from);
+            self.settings.insert(own.setting.to_owned(), value);
+            return Ok(());
+        };
+        let table = self.settings.entry(table).or_insert_with(|| Table::new().into());
+        let table = table.as_table_mut().expect("a setting with settings inside is a table");
+        table.insert(name.to_owned(), found.number()?.into());
+        Ok(())
+    }
+
     fn set(&mut self, setting: &'static str, value: String, variable: String) {
         self.settings.insert(setting.to_owned(), value.into());
         self.variables.push((setting, variable));

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 
 fn request(operation: Operation, theirs: &impl Serialize) -> Result<Request> {
     let json = serde_json::to_vec(theirs).map_err(|e| Error::invalid("the request cannot be JSON").because(e))?;
-    dialect::openai().read(operation, &json)
+    dialect::openai().read(operation, &json, &mut Vec::new())
 }
 
 fn theirs<T: DeserializeOwned>(json: Value) -> Result<T> {

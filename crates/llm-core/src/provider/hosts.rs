@@ -1,11 +1,12 @@
-//! Hosts that speak OpenAI's dialect: a row of data each. A host's quirk is a field of its row, never an `if` in the path.
+//! Hosts, most of which speak OpenAI's dialect: a row of data each. A host's quirk is a field of its row, never an `if` in the path.
 use std::sync::Arc;
 
 use toml::Table;
 
-use super::http::{Host, Http};
+use super::http::{Host, Http, Own};
 use super::{Kind, settings};
 use crate::call::{Operation, Operation::*, Provider};
+use crate::dialect::ollama::Ollama;
 use crate::error::Result;
 
 /// Each row as a kind of provider, and all rows together.
@@ -48,6 +49,26 @@ hosts! {
         url_aliases: &["OLLAMA_HOST"], // what its own command line reads
         base_url: Some("http://127.0.0.1:11434"),
         has_many_models: true, // its list begins with the one that was pulled last
+        // Its OpenAI-compatible side takes no options, so that nobody could choose the context window.
+        native: &[
+            (Chat, &Ollama::Chat),
+            (Chat, &Ollama::Generate),
+            (Complete, &Ollama::Generate),
+            (Embed, &Ollama::Chat),
+            (Models, &Ollama::Chat),
+        ],
+        own: &[
+            Own {
+                setting: "options.num_ctx",
+                variable: "OLLAMA_NUM_CTX",
+                about: "the context window of its models in tokens, prompt and answer together; without it Ollama chooses one",
+            },
+            Own {
+                setting: "keep_alive",
+                variable: "OLLAMA_KEEP_ALIVE",
+                about: "how long it keeps a model in its memory after an answer: 10m, or seconds; -1 is for ever",
+            },
+        ],
         ..Host::PLAIN
     };
     /// llama.cpp's server.
@@ -183,6 +204,7 @@ const OPENAI_TOKENS: fn(Arc<dyn Provider>) -> Arc<dyn Provider> = Host::PLAIN.ar
 mod tests {
     use super::*;
     use crate::call::Operations;
+    use crate::dialect::Dialect;
     use crate::provider::PROVIDERS;
 
     #[test]
@@ -197,7 +219,22 @@ mod tests {
             let counts = cfg!(feature = "openai-tokens") && host.name == OPENAI.name;
             let own = if counts { [Tokenize, Detokenize].into() } else { Operations::NONE };
             assert_eq!(provider.serves(), host.operations() | own, "{}", host.name);
+            for operation in host.operations().iter() {
+                let has_path = |dialect: &&dyn Dialect| dialect.paths().iter().any(|(known, _)| *known == operation);
+                assert!(host.speaks(operation).iter().all(has_path), "{} {operation}", host.name);
+            }
         }
+    }
+
+    #[test]
+    fn a_setting_of_one_host_is_no_others() {
+        let error = |kind: Kind, table: &str| (kind.build)(&table.parse().unwrap()).err().unwrap().to_string();
+        assert_eq!(error(VLLM, "keep_alive = '5m'"), "keep_alive: vllm has no such setting; those that do: ollama");
+        assert!(error(VLLM, "options = { num_ctx = 1 }").starts_with("options: vllm has no such setting"));
+        let wrong = "options.num_ctx: must be a whole number of tokens, not \"8k\"";
+        assert_eq!(error(OLLAMA, "options = { num_ctx = '8k' }"), wrong);
+        assert!(error(OLLAMA, "keep_alive = true").starts_with("keep_alive: must be a text like"));
+        assert!((OLLAMA.build)(&"keep_alive = -1\noptions = { num_ctx = 8192 }".parse().unwrap()).is_ok());
     }
 
     #[test]

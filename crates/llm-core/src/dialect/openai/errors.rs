@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Kind};
 
 /// `{"error":{"message","type","param","code"}}` with OpenAI's type strings and string codes.
-pub(super) fn body(error: &Error) -> Vec<u8> {
+pub(in crate::dialect) fn body(error: &Error) -> Vec<u8> {
     let kind = match error.kind() {
         Kind::Unauthorized => "authentication_error",
         Kind::RateLimited => "rate_limit_error",
@@ -22,7 +22,7 @@ pub(super) fn body(error: &Error) -> Vec<u8> {
 }
 
 /// An upstream's refusal: its status says the kind, its body the words, in whichever shape it wrote them.
-pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
+pub(in crate::dialect) fn refusal(status: u16, body: &[u8]) -> Error {
     let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let message = message(&json).unwrap_or_else(|| plain(status, body));
     let mut error = Error::new(kind(status, &json, &message), message);

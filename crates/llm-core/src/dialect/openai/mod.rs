@@ -1,12 +1,11 @@
 //! OpenAI's dialect, which nearly every host and client speaks: chat completions, completions, embeddings, models, and
 //! beside it what vLLM adds: rerank (Jina's and Cohere's shape), score, tokenize and detokenize.
 mod base64;
-mod errors;
-mod fields;
+pub(super) mod errors;
 mod glance;
-mod read;
+pub(super) mod read;
 mod reader;
-mod write;
+pub(super) mod write;
 mod writer;
 
 use bytes::Bytes;
@@ -20,7 +19,7 @@ use crate::error::{Error, Result};
 ///
 /// ```
 /// use llm_core::{Operation, dialect::{Dialect, openai::OpenAi}};
-/// let request = OpenAi.read(Operation::Embed, br#"{"model":"e5","input":"cats"}"#)?;
+/// let request = OpenAi.read(Operation::Embed, br#"{"model":"e5","input":"cats"}"#, &mut Vec::new())?;
 /// assert_eq!((request.model(), OpenAi.name()), ("e5", "openai"));
 /// # Ok::<(), llm_core::Error>(())
 /// ```
@@ -49,7 +48,7 @@ impl Dialect for OpenAi {
         ]
     }
 
-    fn read(&self, operation: Operation, body: &[u8]) -> Result<Request> {
+    fn read(&self, operation: Operation, body: &[u8], _: &mut Vec<String>) -> Result<Request> {
         read::request(operation, body)
     }
 
@@ -94,6 +93,10 @@ impl Dialect for OpenAi {
 
     fn refusal(&self, status: u16, body: &[u8]) -> Error {
         errors::refusal(status, body)
+    }
+
+    fn comment(&self, _: &Call, words: &str) -> Option<Bytes> {
+        Some(format!(": {words}\n\n").into())
     }
 
     fn error(&self, error: &Error) -> Bytes {

@@ -2,11 +2,11 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::fields::Fields;
 use crate::call::*;
+use crate::dialect::fields::Fields;
 use crate::error::{Error, Kind, Result};
 
-pub(super) fn request(operation: Operation, body: &[u8]) -> Result<Request> {
+pub(in crate::dialect) fn request(operation: Operation, body: &[u8]) -> Result<Request> {
     if operation == Operation::Models {
         return Ok(Request::Models);
     }
@@ -69,7 +69,7 @@ fn embed(model: String, mut fields: Fields) -> Result<EmbedRequest> {
     Ok(EmbedRequest { model, input, messages, dimensions, base64, extra: fields.rest() })
 }
 
-fn texts(fields: &mut Fields) -> Result<Vec<String>> {
+pub(in crate::dialect) fn texts(fields: &mut Fields) -> Result<Vec<String>> {
     match fields.need::<OneOrMany<String>>("input") {
         Ok(OneOrMany::Many(texts)) if texts.is_empty() => {
             Err(Error::invalid("`input` must have at least one text").param("input"))
@@ -134,7 +134,7 @@ impl<T> OneOrMany<T> {
 }
 
 /// The limits are OpenAI's, and vLLM's for the fields that OpenAI lacks.
-fn sampling(fields: &mut Fields) -> Result<Sampling> {
+pub(in crate::dialect) fn sampling(fields: &mut Fields) -> Result<Sampling> {
     let old = fields.count("max_tokens")?;
     let stop = fields.take::<OneOrMany<String>>("stop")?.map(OneOrMany::list).unwrap_or_default();
     if stop.len() > 16 {

@@ -113,7 +113,7 @@ fn sampling(body: &mut Map<String, Value>, s: &Sampling) -> Result<()> {
 
 /// Fields that were left out stay out: a null means something to some hosts. A float keeps its short form: 0.2, not
 /// 0.20000000298.
-fn put<T: Serialize + Copy + std::fmt::Display>(
+pub(in crate::dialect) fn put<T: Serialize + Copy + std::fmt::Display>(
     body: &mut Map<String, Value>,
     name: &str,
     value: &Option<T>,
@@ -125,7 +125,7 @@ fn put<T: Serialize + Copy + std::fmt::Display>(
     Ok(())
 }
 
-fn json(value: &impl Serialize) -> Result<Value> {
+pub(in crate::dialect) fn json(value: &impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::invalid("the request cannot be JSON").because(e))
 }
 

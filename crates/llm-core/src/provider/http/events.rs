@@ -7,8 +7,7 @@ use futures_core::Stream;
 
 use super::inline::Inline;
 use crate::call::{Frame, Glance, Wire, truncated};
-use crate::dialect::Dialect;
-use crate::dialect::sse::{self, Splitter};
+use crate::dialect::{Dialect, Splitter};
 use crate::error::{Error, Result};
 
 pub(super) struct Events {
@@ -23,14 +22,15 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn new(body: Inline, dialect: &'static dyn Dialect, drop_usage: bool) -> Events {
-        let splitter = Splitter::default();
+        let splitter = Splitter::new(dialect.framing());
         Events { body: Some(body), splitter, dialect, drop_usage, has_begun: false, is_finished: false, failure: None }
     }
 
     /// The events of one chunk as a frame; `None` if there is nothing to pass on.
     fn frame(&mut self, whole: Bytes) -> Option<Wire> {
         let (mut seen, mut has_data, mut at, mut left_out) = (Glance::default(), false, 0, Vec::new());
-        for event in sse::events(&whole) {
+        let framing = self.dialect.framing();
+        for event in framing.pieces(&whole) {
             let glance = self.dialect.glance(event);
             if let Some(failure) = glance.failure {
                 self.failure = Some(failure);
@@ -38,7 +38,7 @@ impl Events {
                 left_out.push(at..whole.len());
                 break;
             }
-            has_data |= !event.starts_with(b":");
+            has_data |= !framing.is_comment(event);
             seen.is_finished |= glance.is_finished;
             seen.is_done |= glance.is_done;
             if let Some(usage) = glance.usage {
@@ -60,12 +60,12 @@ impl Events {
         (!is_empty).then_some(Wire { bytes, glance: seen })
     }
 
-    /// The last event of a server that forgot the blank line behind it; a piece of an event is dropped.
+    /// The last event of a server that forgot what ends it; a piece of an event is dropped.
     fn tail(&mut self) -> Option<Wire> {
-        let tail = self.splitter.finish();
-        let data = sse::data(&tail)?;
+        let (tail, framing) = (self.splitter.finish(), self.dialect.framing());
+        let data = framing.data(&tail)?;
         let is_whole = data.starts_with(b"[DONE]") || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok();
-        is_whole.then(|| [&tail[..], b"\n\n"].concat().into()).and_then(|whole| self.frame(whole))
+        is_whole.then(|| [&tail[..], framing.end()].concat().into()).and_then(|whole| self.frame(whole))
     }
 
     fn end(&mut self) -> Option<Result<Frame>> {

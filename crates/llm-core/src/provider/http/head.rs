@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::chunks::{Chunks, wrong};
+use crate::dialect;
 
 /// The longest head of an answer.
 const LONGEST: usize = 64 << 10;
@@ -62,8 +63,8 @@ pub(super) fn opening(method: &str, path: &str, headers: &HeaderMap) -> Vec<u8> 
 /// What of an answer's head matters here.
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    /// Its body is a stream of events.
-    pub(super) streams: bool,
+    /// How its body is cut, if it is a stream.
+    pub(super) streams: Option<dialect::Framing>,
     pub(super) retry_after: Option<Duration>,
     /// The connection can be used again after the body.
     pub(super) keeps: bool,
@@ -98,7 +99,7 @@ impl Head {
         let status = answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| wrong("no status"))?;
         let mut head = Head {
             status,
-            streams: false,
+            streams: None,
             retry_after: None,
             keeps: answer.version == Some(1),
             framing: Framing::UntilClose,
@@ -108,7 +109,7 @@ impl Head {
             let (name, value) = (header.name, header.value.trim_ascii());
             let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
             if is("content-type") {
-                head.streams = starts_with(value, b"text/event-stream");
+                head.streams = dialect::Framing::of(value);
             } else if is("content-length") {
                 length = Some(one_length(length, value)?);
             } else if is("transfer-encoding") {
@@ -175,7 +176,8 @@ mod tests {
     #[test]
     fn the_end_of_a_body_is_told_in_three_ways() {
         let head = parse("HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-type: Text/Event-Stream; x\r\n\r\n");
-        assert!(matches!(head.framing, Framing::Length(5)) && head.keeps && head.streams);
+        assert!(matches!(head.framing, Framing::Length(5)) && head.keeps);
+        assert_eq!(head.streams, Some(dialect::Framing::Events));
         let head = parse("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: gzip, Chunked\r\n\r\n");
         assert!(matches!(head.framing, Framing::Chunked(_)) && head.keeps);
         let head = parse("HTTP/1.1 200 OK\r\n\r\n");

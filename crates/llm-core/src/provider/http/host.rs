@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use crate::call::{Operation, Operations, Provider};
+use crate::dialect::{self, Dialect};
 
 /// A host: where it is, what it can be asked, and its quirks.
 ///
@@ -33,10 +34,39 @@ pub struct Host {
     pub lists_models: bool,
     /// What else it can be asked.
     pub serves: &'static [Operation],
+    /// What it is asked in dialects other than OpenAI's: for each operation the one it is asked in first, and then those
+    /// whose clients' bytes it takes as they are.
+    pub native: &'static [(Operation, &'static dyn Dialect)],
+    /// Settings that it alone has, beside those of every host.
+    pub own: &'static [Own],
     /// It understands `stream_options.include_usage`.
     pub tells_usage: bool,
     /// Puts around it what its own API lacks and this machine can do.
     pub around: fn(Arc<dyn Provider>) -> Arc<dyn Provider>,
+}
+
+/// A setting of one host alone, which goes into every request that does not set it itself.
+///
+/// ```
+/// use llm_core::provider::hosts;
+/// let own = &hosts::find("ollama").unwrap().own[0];
+/// assert_eq!((own.setting, own.field()), ("options.num_ctx", "options"));
+/// ```
+#[derive(Debug)]
+pub struct Own {
+    /// Its path, which is that of a request's field too: `keep_alive`, `options.num_ctx`.
+    pub setting: &'static str,
+    /// The variable that sets it.
+    pub variable: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+}
+
+impl Own {
+    /// The field of a request that it is, or is inside of.
+    pub fn field(&self) -> &'static str {
+        self.setting.split('.').next().unwrap_or_default()
+    }
 }
 
 impl Host {
@@ -52,6 +82,8 @@ impl Host {
         has_many_models: false,
         lists_models: true,
         serves: &[Operation::Chat, Operation::Complete, Operation::Embed],
+        native: &[],
+        own: &[],
         tells_usage: true,
         around: |host| host,
     };
@@ -69,6 +101,20 @@ impl Host {
     /// for it.
     pub fn is_free(&self) -> bool {
         !self.needs_key && !self.has_many_models
+    }
+
+    /// The dialects that it may be asked this in, the one it likes best first.
+    ///
+    /// ```
+    /// use llm_core::{Operation, provider::hosts};
+    /// let names = |host: &str, operation| hosts::find(host).unwrap().speaks(operation).iter().map(|d| d.name()).collect::<Vec<_>>();
+    /// assert_eq!(names("vllm", Operation::Chat), ["openai"]);
+    /// assert_eq!(names("ollama", Operation::Chat), ["ollama", "ollama-generate"]);
+    /// ```
+    pub fn speaks(&self, operation: Operation) -> Vec<&'static dyn Dialect> {
+        let native = self.native.iter().filter(|(known, _)| *known == operation).map(|(_, dialect)| *dialect);
+        let native: Vec<_> = native.collect();
+        if native.is_empty() { vec![dialect::openai()] } else { native }
     }
 
     /// The variable with its key.

@@ -26,15 +26,16 @@ use futures_util::StreamExt;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::call::*;
-use crate::dialect::{self, Dialect};
+use crate::dialect::Dialect;
 use crate::error::{Error, Kind, Result};
 use crate::provider::hosts;
 use crate::secret::Secret;
 use connect::Target;
 use head::{Head, Request as Asked};
-pub use host::Host;
+pub use host::{Host, Own};
 use inline::Inline;
 use pool::Pool;
 use proxy::Proxy;
@@ -67,6 +68,10 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// How long connecting may take, in milliseconds.
     pub connect_timeout_ms: Option<u64>,
+    /// Options of Ollama's, for every request that does not set them itself: `{ num_ctx = 8192 }`.
+    pub options: Option<serde_json::Map<String, Value>>,
+    /// How long an Ollama keeps the model in its memory after an answer: `"10m"`, or seconds; below 0 for ever.
+    pub keep_alive: Option<Value>,
 }
 
 /// A host that is asked over HTTP.
@@ -81,8 +86,8 @@ pub struct Config {
 pub struct Http {
     host: &'static Host,
     operations: Operations,
-    speaks: Vec<&'static dyn Dialect>,
-    openings: Vec<(Operation, Vec<u8>)>,
+    routes: Vec<Route>,
+    defaults: Vec<(&'static str, Value)>, // fields of every request that does not set them
     pool: Arc<Pool>,
 }
 
@@ -100,36 +105,42 @@ impl Http {
         let (target, prefix) = Target::parse(base).map_err(|e| e.at("base_url"))?;
         let target = way(target, &config)?;
         let prefix = target.before_path() + &prefix;
-        let openings = openings(&prefix, dialect::openai(), &headers(&target, &config)?)?;
+        let headers = headers(&target, &config)?;
+        let routes = host.operations().iter().map(|operation| Route::new(operation, host, &prefix, &headers));
+        let routes = routes.collect::<Result<_>>()?;
         // Far from any real connect time within a site, and short enough to try the next host.
         let timeout = Duration::from_millis(config.connect_timeout_ms.unwrap_or(5_000));
         let pool = Arc::new(Pool::new(target, timeout));
-        Ok(Http { host, operations: host.operations(), speaks: vec![dialect::openai()], openings, pool })
+        Ok(Http { host, operations: host.operations(), routes, defaults: defaults(host, &config)?, pool })
     }
 
     async fn ask(&self, call: &Call) -> Result<Reply> {
-        let (call, drop_usage) = self.with_usage(call)?;
-        let wired = call.wire(&self.speaks)?;
-        let (head, body) = inline::send(&self.pool, self.request(&call, &wired)?).await?;
+        let route = self.routes.iter().find(|route| route.operation == call.operation);
+        let route = route.ok_or_else(|| unsupported(self.host, call.operation))?;
+        let (call, drop_usage) = self.prepared(call, route)?;
+        let wired = call.wire(&route.speaks)?;
+        let (head, body) = inline::send(&self.pool, route.request(&call, &wired)).await?;
         if !head.status.is_success() {
             return Err(refused(wired.dialect, &head, body).await);
         }
-        if head.streams {
+        if head.streams == Some(wired.dialect.framing()) {
             let frames = events::Events::new(body, wired.dialect, drop_usage);
             return Reply::forwarded(wired.dialect, Delivery::Stream, frames.boxed()).await;
         }
         whole(wired.dialect, body).await
     }
 
-    fn with_usage(&self, call: &Call) -> Result<(Call, bool)> {
-        if self.host.tells_usage { self.speaks[0].with_usage(call) } else { Ok((call.clone(), false)) }
-    }
-
-    fn request(&self, call: &Call, wired: &Wired) -> Result<Asked> {
-        let opening = self.openings.iter().find(|(operation, _)| *operation == call.operation);
-        let (_, opening) = opening.ok_or_else(|| unsupported(self.host, call.operation))?;
-        let body = (method(call.operation) == "POST").then(|| wired.bytes.clone());
-        Ok(Asked::new(opening, &call.context.id, body))
+    /// A call with what is to be said of every one, and whether it asks for a frame that its client did not ask for.
+    fn prepared(&self, call: &Call, route: &Route) -> Result<(Call, bool)> {
+        let asks_usage = |call: &Call| match self.host.tells_usage {
+            true => route.speaks[0].with_usage(call),
+            false => Ok((call.clone(), false)),
+        };
+        if self.defaults.is_empty() || !call.operation.takes_turn() {
+            return asks_usage(call);
+        }
+        let fill = |call: Call, (field, value): &(&str, Value)| call.with_default(field, value);
+        asks_usage(&self.defaults.iter().try_fold(call.clone(), fill)?)
     }
 }
 
@@ -181,22 +192,66 @@ fn method(operation: Operation) -> &'static str {
     if operation == Operation::Models { "GET" } else { "POST" }
 }
 
-/// The head of each operation's request, as far as it never changes.
-fn openings(prefix: &str, dialect: &dyn Dialect, headers: &HeaderMap) -> Result<Vec<(Operation, Vec<u8>)>> {
-    let opening = |&(operation, path): &(Operation, &str)| {
+/// How a host is asked one thing.
+struct Route {
+    operation: Operation,
+    speaks: Vec<&'static dyn Dialect>,
+    openings: Vec<Vec<Vec<u8>>>, // the head of the request as far as it never changes, by dialect and path
+}
+
+impl Route {
+    fn new(operation: Operation, host: &Host, prefix: &str, headers: &HeaderMap) -> Result<Route> {
+        let speaks = host.speaks(operation);
+        let openings = speaks.iter().map(|&dialect| openings(operation, prefix, dialect, headers));
+        Ok(Route { operation, openings: openings.collect::<Result<_>>()?, speaks })
+    }
+
+    fn request(&self, call: &Call, wired: &Wired) -> Asked {
+        let dialect = self.speaks.iter().position(|dialect| dialect.name() == wired.dialect.name()).unwrap_or(0);
+        let body = (method(self.operation) == "POST").then(|| wired.bytes.clone());
+        Asked::new(&self.openings[dialect][wired.dialect.way(call)], &call.context.id, body)
+    }
+}
+
+fn openings(operation: Operation, prefix: &str, dialect: &dyn Dialect, headers: &HeaderMap) -> Result<Vec<Vec<u8>>> {
+    let mut headers = headers.clone();
+    let accept = format!("application/json, {}", dialect.framing().content_type());
+    headers.insert(ACCEPT, HeaderValue::from_str(&accept).expect("content types are words"));
+    let opening = |path: &str| {
         let path = format!("{prefix}{path}");
         let wrong = |e| Error::config("makes no request path").because(e).at("base_url");
         path.parse::<Uri>().map_err(wrong)?;
-        Ok((operation, head::opening(method(operation), &path, headers)))
+        Ok(head::opening(method(operation), &path, &headers))
     };
-    dialect.paths().iter().map(opening).collect()
+    dialect.paths().iter().filter(|(known, _)| *known == operation).map(|(_, path)| opening(path)).collect()
+}
+
+/// The settings that become fields of every request, if they are the host's to have.
+fn defaults(host: &Host, config: &Config) -> Result<Vec<(&'static str, Value)>> {
+    let fields = [("options", config.options.clone().map(Value::Object)), ("keep_alive", config.keep_alive.clone())];
+    let given = fields.into_iter().filter_map(|(field, value)| Some((field, value?)));
+    given.map(|(field, value)| allowed(host, field, value)).collect()
+}
+
+fn allowed(host: &Host, field: &'static str, value: Value) -> Result<(&'static str, Value)> {
+    if !host.own.iter().any(|own| own.field() == field) {
+        let able = hosts::HOSTS.iter().filter(|host| host.own.iter().any(|own| own.field() == field));
+        let able = able.map(|host| host.name).collect::<Vec<_>>().join(", ");
+        return Err(Error::config(format!("{} has no such setting; those that do: {able}", host.name)).at(field));
+    }
+    if let Some(count) = value.get("num_ctx").filter(|count| count.as_u64().is_none()) {
+        return Err(Error::config(format!("must be a whole number of tokens, not {count}")).at("num_ctx").at(field));
+    }
+    if value.is_object() || value.is_string() || value.is_i64() {
+        return Ok((field, value));
+    }
+    Err(Error::config(format!("must be a text like \"10m\" or a number of seconds, not {value}")).at(field))
 }
 
 fn headers(target: &Target, config: &Config) -> Result<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(16);
     headers.insert(HOST, target.host_header()?);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     if let Some(authorization) = target.proxy_authorization() {
         headers.insert(PROXY_AUTHORIZATION, authorization.clone());
     }
@@ -251,7 +306,7 @@ async fn whole(dialect: &'static dyn Dialect, body: Inline) -> Result<Reply> {
 
 /// A whole answer that is here, or was recorded.
 pub(super) fn answer(dialect: &'static dyn Dialect, bytes: Bytes) -> Result<Reply> {
-    if !bytes.trim_ascii_start().starts_with(b"{") {
+    if bytes.trim_ascii_start().first() != Some(&dialect.bracket()) {
         return Err(Error::new(Kind::Upstream, "the upstream answered 200 with something that is no JSON object"));
     }
     let mut glance = dialect.glance(&bytes);

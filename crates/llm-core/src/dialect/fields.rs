@@ -4,10 +4,10 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-pub(super) struct Fields(Map<String, Value>);
+pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
-    pub(super) fn of(body: &[u8]) -> Result<Fields> {
+    pub(crate) fn of(body: &[u8]) -> Result<Fields> {
         match serde_json::from_slice(body) {
             Ok(Value::Object(map)) => Ok(Fields(map)),
             Ok(_) => Err(Error::invalid("the body must be a JSON object").code("invalid_json")),
@@ -15,8 +15,13 @@ impl Fields {
         }
     }
 
+    /// Those of an object that has been read already.
+    pub(crate) fn new(fields: Map<String, Value>) -> Fields {
+        Fields(fields)
+    }
+
     /// A field that may be left out, or null.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<Option<T>> {
+    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<Option<T>> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value)
@@ -26,17 +31,17 @@ impl Fields {
     }
 
     /// Whether it is there, and not null.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// A field that must be there.
-    pub(super) fn need<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<T> {
+    pub(crate) fn need<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<T> {
         self.take(name)?.ok_or_else(|| Error::invalid(format!("`{name}` is missing")).param(name))
     }
 
     /// A number within these limits.
-    pub(super) fn within(&mut self, name: &'static str, low: f32, high: f32) -> Result<Option<f32>> {
+    pub(crate) fn within(&mut self, name: &'static str, low: f32, high: f32) -> Result<Option<f32>> {
         match self.take::<f32>(name)? {
             Some(n) if !(low..=high).contains(&n) => {
                 Err(Error::invalid(format!("`{name}` must be between {low} and {high}, not {n}")).param(name))
@@ -46,7 +51,7 @@ impl Fields {
     }
 
     /// A whole number, 0 or more; clients write "no limit" as -1 too.
-    pub(super) fn count(&mut self, name: &'static str) -> Result<Option<u32>> {
+    pub(crate) fn count(&mut self, name: &'static str) -> Result<Option<u32>> {
         match self.take::<i64>(name)? {
             Some(-1) | None => Ok(None),
             Some(n) => u32::try_from(n)
@@ -55,7 +60,7 @@ impl Fields {
         }
     }
 
-    pub(super) fn rest(self) -> Map<String, Value> {
+    pub(crate) fn rest(self) -> Map<String, Value> {
         self.0
     }
 }
