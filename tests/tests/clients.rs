@@ -1,7 +1,7 @@
-//! openai-python, openai-node and async-openai against the server: each tells the same stories.
+//! openai-python, openai-node and async-openai against the server: each tells the same stories; ollama-python its own.
 use std::time::Duration;
 
-use llm_tests::clients::{ClientHouse, Program, STORIES, async_openai, complaints};
+use llm_tests::clients::{ClientHouse, OLLAMA_STORIES, Program, STORIES, async_openai, complaints, complaints_of};
 
 /// What the program tells, while the test's own servers go on.
 async fn tells(program: Program, base_url: String) -> Vec<String> {
@@ -40,12 +40,22 @@ async fn async_openai_sees_what_it_should() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ollama_python_sees_what_it_should() {
+    let house = ClientHouse::fake().await;
+    assert_eq!(complaints_of(OLLAMA_STORIES, &tells(Program::Ollama, house.base_url()).await), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nobody_serves_every_story_fails() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{closed}/v1");
-    let (python, node) = tokio::join!(tells(Program::Python, nobody.clone()), tells(Program::Node, nobody));
-    for told in [python, node] {
+    let (python, node, ollama) = tokio::join!(
+        tells(Program::Python, nobody.clone()),
+        tells(Program::Node, nobody.clone()),
+        tells(Program::Ollama, nobody)
+    );
+    for (told, stories) in [(python, STORIES), (node, STORIES), (ollama, OLLAMA_STORIES)] {
         let failed = |story: &&&str| told.iter().any(|line| line.starts_with(&format!("FAILED {story}: ")));
-        assert_eq!(STORIES.iter().filter(failed).count(), STORIES.len(), "{told:?}");
+        assert_eq!(stories.iter().filter(failed).count(), stories.len(), "{told:?}");
     }
 }

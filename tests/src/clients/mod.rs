@@ -28,11 +28,34 @@ pub const STORIES: &[&str] = &[
     "cut_stream",
 ];
 
-/// What is wrong with what a client told: stories that failed, are missing or are told twice.
+/// What ollama-python must have told: `tests/clients/python/ollama_stories.py` says what each is about.
+pub const OLLAMA_STORIES: &[&str] = &[
+    "chat_whole",
+    "chat_streamed",
+    "tools",
+    "tool_results",
+    "structured_output",
+    "generate",
+    "embeddings",
+    "models",
+    "wrong_key",
+    "unknown_model",
+    "bad_temperature",
+    "loading_model",
+    "error_in_stream",
+    "cut_stream",
+];
+
+/// What is wrong with what a client of OpenAI's told: stories that failed, are missing or are told twice.
 pub fn complaints(lines: &[String]) -> Vec<String> {
+    complaints_of(STORIES, lines)
+}
+
+/// The same of a client with other stories.
+pub fn complaints_of(stories: &[&str], lines: &[String]) -> Vec<String> {
     let is_ok = |story: &&&str| lines.iter().filter(|line| **line == format!("ok {story}")).count() == 1;
-    let untold = STORIES.iter().filter(|story| !is_ok(story)).map(|story| format!("not told well once: {story}"));
-    let known = |line: &&String| STORIES.iter().any(|story| **line == format!("ok {story}"));
+    let untold = stories.iter().filter(|story| !is_ok(story)).map(|story| format!("not told well once: {story}"));
+    let known = |line: &&String| stories.iter().any(|story| **line == format!("ok {story}"));
     lines.iter().filter(|line| !known(line)).cloned().chain(untold).collect()
 }
 

@@ -13,6 +13,8 @@ pub enum Program {
     Python,
     /// openai-node.
     Node,
+    /// ollama-python, which has stories of its own.
+    Ollama,
 }
 
 impl Program {
@@ -22,11 +24,24 @@ impl Program {
     /// If the library is not installed, and how to install it; if the program cannot be run.
     pub fn tells(self, base_url: &str) -> Result<Vec<String>, String> {
         let home = std::env::var_os("LLM_TEST_CLIENTS");
-        let out = self.command(home)?.env("OPENAI_BASE_URL", base_url).env("OPENAI_API_KEY", KEY).output();
+        let out = self.command(home)?.envs(self.variables(base_url)).output();
         let out = out.map_err(|error| format!("{self:?} cannot be run: {error}"))?;
         // What it says on standard error is passed on: nothing, or the reason why it told less than it should.
         eprint!("{}", String::from_utf8_lossy(&out.stderr));
         Ok(told(&String::from_utf8_lossy(&out.stdout)))
+    }
+
+    /// What users set for it.
+    fn variables(self, base_url: &str) -> [(&'static str, String); 2] {
+        match self {
+            Program::Python | Program::Node => {
+                [("OPENAI_BASE_URL", base_url.to_owned()), ("OPENAI_API_KEY", KEY.to_owned())]
+            }
+            Program::Ollama => {
+                let host = base_url.strip_suffix("/v1").unwrap_or(base_url);
+                [("OLLAMA_HOST", host.to_owned()), ("OLLAMA_API_KEY", KEY.to_owned())]
+            }
+        }
     }
 
     fn command(self, home: Option<OsString>) -> Result<Command, String> {
@@ -36,11 +51,12 @@ impl Program {
         }
         let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
         let mut command = match self {
-            Program::Python => Command::new(home.join("python/bin/python")),
+            Program::Python | Program::Ollama => Command::new(home.join("python/bin/python")),
             Program::Node => Command::new("node"),
         };
         match self {
             Program::Python => command.arg(stories.join("python/stories.py")),
+            Program::Ollama => command.arg(stories.join("python/ollama_stories.py")),
             Program::Node => {
                 command.arg(stories.join("node/stories.cjs")).env("NODE_PATH", home.join("node/node_modules"))
             }
@@ -62,7 +78,7 @@ mod tests {
     #[test]
     fn a_client_that_is_not_installed_is_an_error_that_names_the_remedy() {
         let empty = tempfile::tempdir().unwrap();
-        for program in [Program::Python, Program::Node] {
+        for program in [Program::Python, Program::Node, Program::Ollama] {
             let error = program.command(Some(empty.path().into())).unwrap_err();
             assert!(error.contains("scripts/setup clients"), "{error}");
             assert!(program.command(None).unwrap_err().contains("scripts/in-env"));
