@@ -1,9 +1,11 @@
 //! Dialects: everything that knows a JSON shape, both directions of it in one place.
 pub(crate) mod fields;
 mod framing;
+pub mod llama_server;
 pub mod ollama;
 pub mod openai;
 pub mod sse;
+pub mod tei;
 
 pub use framing::Framing;
 pub(crate) use framing::Splitter;
@@ -18,6 +20,8 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &openai::OpenAi,           // what nearly every host and client speaks
     &ollama::Ollama::Chat,     // what many editors and chats on one's own machine speak
     &ollama::Ollama::Generate, // the older half of it
+    &tei::Tei,                 // servers' own words for what the others have no word for, or another
+    &llama_server::LlamaServer,
 ];
 
 /// The dialect that our nouns are nearest to.

@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use toml::Table;
 
-use super::http::{Host, Http, Own};
+use super::http::{Host, Http, Own, top::Top};
 use super::{Kind, settings};
 use crate::call::{Operation, Operation::*, Provider};
-use crate::dialect::ollama::Ollama;
+use crate::dialect::{llama_server::LlamaServer, ollama::Ollama, tei::Tei};
 use crate::error::Result;
 
 /// Each row as a kind of provider, and all rows together.
@@ -77,8 +77,9 @@ hosts! {
         about: "llama.cpp's llama-server",
         prefix: "LLAMA_SERVER",
         base_url: Some("http://127.0.0.1:8080"),
-        serves: &[Chat, Complete, Embed, Rerank],
-        ..Host::PLAIN // its /tokenize knows no chat template and counts nothing
+        serves: &[Chat, Complete, Embed, Rerank, Tokenize, Detokenize],
+        native: &[(Tokenize, &LlamaServer), (Detokenize, &LlamaServer)],
+        ..Host::PLAIN
     };
     /// LM Studio.
     LM_STUDIO = Host {
@@ -113,7 +114,9 @@ hosts! {
         prefix: "TEI",
         base_url: Some("http://127.0.0.1:3000"),
         lists_models: false,
-        serves: &[Embed],
+        serves: &[Embed, Rerank],
+        native: &[(Rerank, &Tei)],
+        around: Top::around, // it ranks all, and does not stop at the best
         ..Host::PLAIN
     };
     /// OpenRouter.

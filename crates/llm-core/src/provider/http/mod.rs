@@ -15,6 +15,7 @@ mod proxy;
 #[cfg(feature = "openai-tokens")]
 pub(super) mod tiktoken;
 mod tls;
+pub(super) mod top;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
