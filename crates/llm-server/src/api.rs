@@ -10,19 +10,19 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, request::Parts};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use llm_core::dialect::{self, DIALECTS, Dialect};
-use llm_core::{Call, Context, Delivery, Error, Gateway, Kind, Operation, Provider, Result};
+use llm_core::{Error, Gateway, Kind, Operation, Result};
 use serde_json::Value;
 
-use crate::{Config, Telemetry, auth, line, models, ollama, refusal, wishes};
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::ask::{self, Door, Question};
+use crate::asked::Asked;
+use crate::{Config, Telemetry, auth, models, ollama, refusal};
 
 /// What every handler needs.
 pub(crate) struct App {
@@ -57,19 +57,25 @@ impl Routes {
         Routes { app: None, router: metrics_router(app) }
     }
 
+    /// Who answers questions for models, if they are answered here.
+    pub(crate) fn models(&self) -> Option<&Arc<App>> {
+        self.app.as_ref()
+    }
+
     pub(crate) async fn answer(self, request: http::Request<Incoming>) -> std::result::Result<Response, Infallible> {
-        match (self.app, asked(request.method(), request.uri().path())) {
-            (Some(app), Some((operation, dialect))) => Ok(ask(app, operation, dialect, request.map(Body::new)).await),
+        match (self.app, asked(request.method().as_str(), request.uri().path())) {
+            (Some(app), Some(door)) => Ok(answer(app, door, request.map(Body::new)).await),
             _ => TowerToHyperService::new(self.router).call(request).await,
         }
     }
 }
 
-fn asked(method: &Method, path: &str) -> Option<(Operation, &'static dyn Dialect)> {
-    let paths = || DIALECTS.iter().flat_map(|&dialect| dialect.doors().iter().map(move |path| (path, dialect)));
-    let questions = || paths().filter(|((operation, _), _)| *operation != Operation::Models);
-    let mut found = questions().filter(|((_, known), _)| method == Method::POST && *known == path);
-    found.next().map(|((operation, _), dialect)| (*operation, dialect))
+/// Which question is asked here, if it is one for a model.
+pub(crate) fn asked(method: &str, path: &str) -> Option<Door> {
+    let doors =
+        || DIALECTS.iter().flat_map(|&dialect| dialect.doors().iter().map(move |&(of, path)| (of, path, dialect)));
+    let mut questions = doors().filter(|(operation, ..)| *operation != Operation::Models);
+    questions.find(|(_, known, _)| *known == path && method == "POST")
 }
 
 /// The API: every path of every dialect, and what operators ask.
@@ -77,7 +83,8 @@ fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for &dialect in DIALECTS {
         for &(operation, path) in dialect.doors() {
-            let ask = move |State(app): State<Arc<App>>, request: Request| ask(app, operation, dialect, request);
+            let door = (operation, path, dialect);
+            let ask = move |State(app): State<Arc<App>>, request: Request| answer(app, door, request);
             let list = move |State(app): State<Arc<App>>, request: Request| list_models(app, dialect, request);
             router = router.route(
                 path,
@@ -108,78 +115,15 @@ fn metrics_router(app: Arc<App>) -> Router {
     router.route("/ready", on(get, ready)).fallback(no_route).with_state(app)
 }
 
-async fn ask(app: Arc<App>, operation: Operation, dialect: &'static dyn Dialect, request: Request) -> Response {
+async fn answer(app: Arc<App>, door: Door, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let id = request_id(&head.headers);
-    let answer = match read(&app, operation, dialect, &head, body, &id).await {
-        Ok(call) => answer(&app, dialect, call).await.map_err(|error| {
-            let error = refusal::from_below(error);
-            if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) {
-                app.telemetry.refused(&id, head.uri.path(), &error);
-            }
-            error
-        }),
-        Err(error) => {
-            app.telemetry.refused(&id, head.uri.path(), &error);
-            Err(error)
-        }
+    let asked = Asked::of(&head.headers);
+    let question = Question::new(door, &asked);
+    let body = match auth::check(app.config.api_key.as_ref(), asked.key()) {
+        Ok(()) => collect(&app.config, &head.headers, body).await,
+        Err(error) => Err(error),
     };
-    let mut response = answer.unwrap_or_else(|error| refusal::response(dialect, &error));
-    if let Ok(id) = HeaderValue::try_from(id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    response
-}
-
-async fn read(
-    app: &App,
-    operation: Operation,
-    dialect: &'static dyn Dialect,
-    head: &Parts,
-    body: Body,
-    id: &str,
-) -> Result<Call> {
-    auth::check(app.config.api_key.as_ref(), &head.headers)?;
-    let bytes = collect(&app.config, &head.headers, body).await?;
-    // A client is told that a model is loading, unless it says how long it would wait: it knows that better than we.
-    let patience = wishes::patience(&head.headers).min(Duration::from_secs(app.config.max_patience_s));
-    let context = Context { patience, session: wishes::session(&head.headers), ..Context::named(id) };
-    Call::read_in(context, operation, dialect, bytes)
-}
-
-async fn answer(app: &App, dialect: &'static dyn Dialect, call: Call) -> Result<Response> {
-    let json = HeaderValue::from_static("application/json");
-    if call.delivery == Delivery::Whole {
-        let bytes = app.gateway.call(&call).await?.whole(dialect, &call).await?;
-        let mut response = Response::new(Body::from(bytes));
-        response.headers_mut().insert(CONTENT_TYPE, json);
-        told(&call, response.headers_mut());
-        return Ok(response);
-    }
-    let body = line::begin(app.gateway.clone(), dialect, &call).await?;
-    let mut response = Response::new(Body::new(body));
-    let headers = response.headers_mut();
-    told(&call, headers);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(dialect.framing().content_type()));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx would otherwise gather events before it passes them on.
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
-}
-
-/// What the caller should know: who answered instead, what was left out, how long it stood in line.
-fn told(call: &Call, headers: &mut HeaderMap) {
-    let progress = call.context.progress.borrow();
-    if let Some(place) = progress.joined_at {
-        headers.insert(HeaderName::from_static("x-queue-position"), place.into());
-        let waited = u64::try_from(progress.queued.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(HeaderName::from_static("x-queue-wait-ms"), waited.into());
-    }
-    for warning in &progress.warnings {
-        if let Ok(value) = HeaderValue::from_str(warning) {
-            headers.append(HeaderName::from_static("x-llm-warning"), value);
-        }
-    }
+    question.answered(&app, body).await.into()
 }
 
 pub(crate) async fn collect(config: &Config, headers: &HeaderMap, body: Body) -> Result<Bytes> {
@@ -191,7 +135,7 @@ pub(crate) async fn collect(config: &Config, headers: &HeaderMap, body: Body) ->
     if length.is_some_and(|length| length > config.max_body) {
         return Err(too_large());
     }
-    let slow = |_| Error::invalid("the body did not arrive in time").code("body_timeout");
+    let slow = |_| ask::slow_body();
     let whole = Limited::new(body, config.max_body).collect();
     match tokio::time::timeout(Duration::from_secs(config.body_timeout_s), whole).await.map_err(slow)? {
         Ok(body) => Ok(body.to_bytes()),
@@ -200,26 +144,8 @@ pub(crate) async fn collect(config: &Config, headers: &HeaderMap, body: Body) ->
     }
 }
 
-/// The client's own id if it can stand in a log and a header, else a new one.
-fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok());
-    match given.filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())) {
-        Some(id) => id.to_owned(),
-        None => new_id(fastrand::u128(..)),
-    }
-}
-
-/// 24 hexadecimal digits, by hand: the formatting machinery takes ten times as long.
-fn new_id(mut random: u128) -> String {
-    let digit = |_| {
-        random >>= 4;
-        char::from(b"0123456789abcdef"[(random & 0xf) as usize])
-    };
-    (0..24).map(digit).collect()
-}
-
 async fn list_models(app: Arc<App>, dialect: &'static dyn Dialect, request: Request) -> Response {
-    let key = auth::check(app.config.api_key.as_ref(), request.headers());
+    let key = auth::of(&app.config, request.headers());
     let listed = key.and_then(|()| models::list(&app.gateway, dialect, app.since));
     listed.map_or_else(|e| refusal::response(dialect, &e), |bytes| in_json(StatusCode::OK, bytes))
 }
@@ -272,7 +198,7 @@ async fn no_method(request: Request) -> Response {
 
 /// For those who have the key, or when there is none.
 fn guarded(app: &App, request: &Request, answer: impl FnOnce() -> Result<Response>) -> Response {
-    auth::check(app.config.api_key.as_ref(), request.headers()).and_then(|()| answer()).unwrap_or_else(|e| refuse(&e))
+    auth::of(&app.config, request.headers()).and_then(|()| answer()).unwrap_or_else(|e| refuse(&e))
 }
 
 fn refuse(error: &Error) -> Response {

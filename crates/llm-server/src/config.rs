@@ -50,6 +50,8 @@ pub struct Config {
     pub header_timeout_s: u64,
     /// How long a client may take to send its body, in seconds.
     pub body_timeout_s: u64,
+    /// How long a client may take nothing of its answer before it is given up, in seconds: its turn is another's.
+    pub write_timeout_s: u64,
     /// The longest that a client may wait for a model that is being loaded (`Prefer: wait=30`), in seconds.
     pub max_patience_s: u64,
     /// How long running answers may go on after the signal to stop, in seconds.
@@ -69,6 +71,7 @@ impl Default for Config {
             max_connections: 10_000,
             header_timeout_s: 10,
             body_timeout_s: 120,
+            write_timeout_s: 120,
             max_patience_s: 600,
             shutdown_timeout_s: 60,
             log: "stderr".into(),

@@ -2,6 +2,8 @@
 //!
 //! [`start`] runs a [`llm_core::Gateway`] behind sockets, on one runtime per core; [`Telemetry`] watches its calls.
 mod api;
+mod ask;
+mod asked;
 mod auth;
 pub mod compose;
 mod config;
@@ -15,7 +17,6 @@ mod run;
 mod signals;
 mod sockets;
 mod telemetry;
-mod wishes;
 
 pub use config::{Config, Secrets, VARIABLES};
 pub use run::{Server, start};

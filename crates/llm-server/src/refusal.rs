@@ -2,27 +2,30 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use llm_core::dialect::Dialect;
 use llm_core::{Error, Kind};
 
 /// The response for an error. Nothing that a client sends makes a 5xx.
 pub(crate) fn response(dialect: &dyn Dialect, error: &Error) -> Response {
     let mut response = Response::new(Body::from(dialect.error(error)));
-    *response.status_mut() = status(error);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    match response.status() {
-        StatusCode::UNAUTHORIZED => {
-            drop(response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
-        }
+    (*response.status_mut(), *response.headers_mut()) = head(error);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The status for an error, and the headers that belong to it.
+pub(crate) fn head(error: &Error) -> (StatusCode, HeaderMap) {
+    let (status, mut headers) = (status(error), HeaderMap::new());
+    match status {
+        StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             let wait = error.get_retry_after().map_or(1, |wait| wait.as_secs_f64().ceil().max(1.0) as u64);
-            response.headers_mut().insert(RETRY_AFTER, wait.into());
+            headers.insert(RETRY_AFTER, wait.into());
         }
         _ => {}
     }
-    response
+    (status, headers)
 }
 
 fn status(error: &Error) -> StatusCode {

@@ -52,6 +52,8 @@ pub fn start(config: Config, gateway: Arc<Gateway>, telemetry: Arc<Telemetry>) -
         open: Arc::default(),
         most: config.max_connections,
         header_timeout: Duration::from_secs(config.header_timeout_s),
+        body_timeout: Duration::from_secs(config.body_timeout_s),
+        write_timeout: Duration::from_secs(config.write_timeout_s),
         grace: Duration::from_secs(config.shutdown_timeout_s),
     };
     let app = App::new(gateway, telemetry, config);

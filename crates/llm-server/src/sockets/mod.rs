@@ -1,20 +1,27 @@
 //! Listening sockets, one per thread on the same address, and the connections they accept.
+mod answer;
+mod head;
+mod straight;
+
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use llm_core::{Error, Result};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::Routes;
+use straight::{Ended, Patience, Straight};
 
 /// Connections that wait for an accept; a burst of clients must not be refused.
 const BACKLOG: i32 = 4096;
@@ -64,6 +71,8 @@ pub(crate) struct Limits {
     pub(crate) open: Arc<AtomicUsize>,
     pub(crate) most: usize,
     pub(crate) header_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) write_timeout: Duration,
     pub(crate) grace: Duration,
 }
 
@@ -80,7 +89,7 @@ pub(crate) async fn serve(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(Open::one_more(&limits).map(|open| {
-                    connections.spawn(connection(stream, routes.clone(), limits.header_timeout, stopped.clone(), open))
+                    connections.spawn(connection(stream, routes.clone(), limits.clone(), stopped.clone(), open))
                 })),
                 // Out of file descriptors: those that are open go on, and end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -95,18 +104,34 @@ pub(crate) async fn serve(
     connections.shutdown().await;
 }
 
-async fn connection(
-    stream: TcpStream,
+async fn connection(stream: TcpStream, routes: Routes, limits: Limits, stop: watch::Receiver<bool>, _open: Open) {
+    let _ = stream.set_nodelay(true); // a token is smaller than a packet
+    let Some(app) = routes.models().cloned() else {
+        return elsewhere(TokioIo::new(stream), routes, limits.header_timeout, stop).await;
+    };
+    let patience = Patience { head: limits.header_timeout, body: limits.body_timeout, write: limits.write_timeout };
+    let mut told_to = stop.clone();
+    match Straight::new(stream, &app, patience).run(told(&mut told_to)).await {
+        Ended::Closed => {}
+        Ended::Elsewhere(stream, read) => {
+            let (reader, writer) = stream.into_split();
+            let io = tokio::io::join(std::io::Cursor::new(read).chain(reader), writer);
+            elsewhere(TokioIo::new(io), routes, limits.header_timeout, stop).await;
+        }
+    }
+}
+
+/// Every route, and whatever HTTP can be.
+async fn elsewhere<I: Read + Write + Unpin>(
+    io: I,
     routes: Routes,
     header_timeout: Duration,
     mut stop: watch::Receiver<bool>,
-    _open: Open,
 ) {
-    let _ = stream.set_nodelay(true); // a token is smaller than a packet
     let service = service_fn(move |request| routes.clone().answer(request));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).writev(false);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(io, service));
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = told(&mut stop) => connection.as_mut().graceful_shutdown(),
