@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::ask::{self, Door, Question};
 use crate::asked::Asked;
-use crate::{Config, Telemetry, auth, models, ollama, refusal};
+use crate::{Config, Telemetry, auth, cors, models, ollama, refusal};
 
 /// What every handler needs.
 pub(crate) struct App {
@@ -46,15 +46,21 @@ impl App {
 pub(crate) struct Routes {
     app: Option<Arc<App>>, // none where nothing is asked of a model
     router: Router,
+    is_shared: bool, // with pages of other origins
 }
 
 impl Routes {
-    pub(crate) fn api(app: Arc<App>) -> Routes {
-        Routes { router: router(app.clone()), app: Some(app) }
+    /// # Errors
+    /// `Config` for an origin that is none.
+    pub(crate) fn api(app: Arc<App>) -> Result<Routes> {
+        let (router, cors) = (router(app.clone()), cors::layer(&app.config.cors)?);
+        let is_shared = cors.is_some();
+        let router = if let Some(cors) = cors { router.layer(cors) } else { router };
+        Ok(Routes { router, app: Some(app), is_shared })
     }
 
     pub(crate) fn metrics(app: Arc<App>) -> Routes {
-        Routes { app: None, router: metrics_router(app) }
+        Routes { app: None, router: metrics_router(app), is_shared: false }
     }
 
     /// Who answers questions for models, if they are answered here.
@@ -63,8 +69,9 @@ impl Routes {
     }
 
     pub(crate) async fn answer(self, request: http::Request<Incoming>) -> std::result::Result<Response, Infallible> {
+        let is_foreign = self.is_shared && cors::is_foreign(request.headers());
         match (self.app, asked(request.method().as_str(), request.uri().path())) {
-            (Some(app), Some(door)) => Ok(answer(app, door, request.map(Body::new)).await),
+            (Some(app), Some(door)) if !is_foreign => Ok(answer(app, door, request.map(Body::new)).await),
             _ => TowerToHyperService::new(self.router).call(request).await,
         }
     }

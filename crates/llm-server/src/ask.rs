@@ -27,6 +27,7 @@ pub(crate) struct Question {
     id: String,
     session: Option<String>,
     patience: Duration,
+    trace: Option<String>,
 }
 
 /// The answer, before it is HTTP's.
@@ -49,8 +50,8 @@ impl Question {
     /// A question at this door.
     pub(crate) fn new((operation, path, dialect): Door, asked: &Asked<'_>) -> Question {
         let id = asked.id().map_or_else(|| new_id(fastrand::u128(..)), str::to_owned);
-        let (session, patience) = (asked.session(), asked.patience());
-        Question { operation, dialect, path, id, session, patience }
+        let (session, patience, trace) = (asked.session(), asked.patience(), asked.trace());
+        Question { operation, dialect, path, id, session, patience, trace }
     }
 
     /// Asks the gateway; `body` is what the client sent, or why it could not be had.
@@ -76,7 +77,8 @@ impl Question {
     fn call(&mut self, app: &App, bytes: Bytes) -> Result<Call> {
         // A client is told that a model is loading, unless it says how long it would wait: it knows that better than we.
         let patience = self.patience.min(Duration::from_secs(app.config.max_patience_s));
-        let context = Context { patience, session: self.session.take(), ..Context::named(&self.id) };
+        let (session, trace) = (self.session.take(), self.trace.take());
+        let context = Context { patience, session, trace, ..Context::named(&self.id) };
         Call::read_in(context, self.operation, self.dialect, bytes)
     }
 

@@ -19,6 +19,7 @@ pub(crate) struct Asked<'h> {
     id: Option<&'h [u8]>,
     sessions: [Option<&'h [u8]>; SESSIONS.len()],
     patience: Option<Duration>,
+    trace: Option<&'h [u8]>,
 }
 
 impl<'h> Asked<'h> {
@@ -41,6 +42,7 @@ impl<'h> Asked<'h> {
             9 if is("x-api-key") => self.keys[0] = Some(value),
             7 if is("api-key") => self.keys[1] = Some(value),
             12 if is("x-request-id") => self.id = Some(value),
+            11 if is("traceparent") => self.trace = Some(value),
             6 if is("prefer") => self.patience = self.patience.or_else(|| patience(value)),
             9.. => {
                 let at = SESSIONS.iter().position(|session| is(session));
@@ -67,6 +69,13 @@ impl<'h> Asked<'h> {
         let named = self.sessions.iter().flatten().next()?;
         let is_one = (1..=LONGEST_SESSION).contains(&named.len());
         std::str::from_utf8(named).ok().filter(|_| is_one).map(str::to_owned)
+    }
+
+    /// The trace that the request is part of, to be handed on (W3C Trace Context).
+    pub(crate) fn trace(&self) -> Option<String> {
+        let is_one =
+            |trace: &&str| trace.len() == 55 && trace.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
+        std::str::from_utf8(self.trace?).ok().filter(is_one).map(str::to_owned)
     }
 
     /// How long the client would wait for a model that is being loaded: `Prefer: wait=30` (RFC 7240), in seconds.
@@ -129,6 +138,15 @@ mod tests {
         assert_eq!(session(&[("X-Claude-Code-Session-Id", "c")]).as_deref(), Some("c"));
         assert_eq!(asked(&[("x-session-id", &"x".repeat(999))]).session(), None);
         assert_eq!(session(&[]), None);
+    }
+
+    #[test]
+    fn a_trace_is_handed_on_if_it_is_one() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(asked(&[("Traceparent", trace)]).trace().as_deref(), Some(trace));
+        for wrong in ["", "00-0af7", &trace.replace('0', "x")] {
+            assert_eq!(asked(&[("traceparent", wrong)]).trace(), None, "{wrong}");
+        }
     }
 
     #[test]

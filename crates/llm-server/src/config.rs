@@ -19,6 +19,11 @@ pub const VARIABLES: &[Variable] = &[
     )
     .secret()
     .of("server.api_key"),
+    Variable::new("LLM_CORS", "the origins whose pages may ask, with commas: https://chat.example.com, or *", "")
+        .of("server.cors"),
+    Variable::new("LLM_TLS_CERT", "a PEM file with the certificate that clients are shown; plain HTTP without", "")
+        .of("server.tls_cert"),
+    Variable::new("LLM_TLS_KEY", "a PEM file with the private key of that certificate", "").of("server.tls_key"),
     Variable::new("LLM_THREADS", "the server's threads, each with a runtime of its own; 0 is one per core", "0")
         .of("server.threads"),
     Variable::new("LLM_LOG", "where the server's log of calls goes: stderr, off or a file", "stderr").of("server.log"),
@@ -40,6 +45,12 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The key that clients must send. `LLM_API_KEY`, or `LLM_API_KEY_FILE` with the path of a file.
     pub api_key: Option<Secret>,
+    /// The origins whose pages may ask: `https://chat.example.com`, or `*`; by default none. `LLM_CORS`, with commas.
+    pub cors: Vec<String>,
+    /// A PEM file with the certificate that clients are shown, its chain behind it; plain HTTP without. `LLM_TLS_CERT`.
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with its private key. `LLM_TLS_KEY`.
+    pub tls_key: Option<PathBuf>,
     /// Threads, each with a runtime of its own; 0 is one per core. `LLM_THREADS`.
     pub threads: usize,
     /// The longest body in bytes: some images, or a long context several times over.
@@ -66,6 +77,9 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
             api_key: None,
+            cors: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
             threads: 0,
             max_body: 32 << 20,
             max_connections: 10_000,
@@ -116,11 +130,29 @@ impl Config {
         if let Some(threads) = get("LLM_THREADS") {
             self.threads = threads.parse().map_err(|_| Error::config("must be a number").at("LLM_THREADS"))?;
         }
+        if let Some(origins) = get("LLM_CORS") {
+            self.cors = origins.split(',').map(|origin| origin.trim().to_owned()).collect();
+        }
+        self.tls_cert = get("LLM_TLS_CERT").map(PathBuf::from).or(self.tls_cert);
+        self.tls_key = get("LLM_TLS_KEY").map(PathBuf::from).or(self.tls_key);
         self.log = get("LLM_LOG").unwrap_or(self.log);
         if let Some(key) = Secrets(lookup).key()? {
             self.api_key = Some(key);
         }
         Ok(self)
+    }
+
+    /// The settings in which another differs; a key that it does not name is one that was made.
+    pub(crate) fn differences(&self, other: &Config) -> Vec<String> {
+        let fields = |config: &Config| serde_json::to_value(config).unwrap_or_default();
+        let (mine, theirs) = (fields(self), fields(other));
+        let of = |name: &String| name != "api_key" && mine[name] != theirs[name];
+        let mut differ: Vec<String> =
+            theirs.as_object().into_iter().flat_map(|map| map.keys()).filter(|n| of(n)).cloned().collect();
+        if other.api_key.is_some() && other.api_key != self.api_key {
+            differ.push("api_key".into());
+        }
+        differ
     }
 
     /// Whether others than this machine can reach it.
@@ -186,6 +218,7 @@ mod tests {
             let Some(setting) = variable.setting.strip_prefix("server.") else { continue };
             let holds = match &shown[setting] {
                 serde_json::Value::Null => String::new(),
+                serde_json::Value::Array(all) if all.is_empty() => String::new(),
                 serde_json::Value::String(text) => text.clone(),
                 value => value.to_string(),
             };

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use llm_core::gateway::dotenv::Environment;
-use llm_server::{compose, key};
+use llm_server::compose::{self, Composed};
+use llm_server::{Reload, key};
 
 /// Calls are many small allocations on a few threads: with 64 connections it saves a tenth of the CPU.
 #[global_allocator]
@@ -33,20 +34,25 @@ fn run() -> llm_core::Result<()> {
         print!("{HELP}");
         return Ok(());
     };
-    let environment = Environment::of_process()?;
-    let lookup = |name: &str| match (name, &arguments.listen) {
-        ("LLM_LISTEN", Some(listen)) => Some(listen.clone()),
-        _ => environment.get(name),
-    };
-    let file = arguments.config.or_else(|| lookup("LLM_CONFIG").filter(|f| !f.is_empty())).map(PathBuf::from);
-    let composed = compose::read(file.as_deref(), &lookup)?;
-    let key_file = key::file(&lookup);
+    let (composed, file, key_file) = read(&arguments)?;
     let (server, new_key) = composed.start(KINDS, &key_file)?;
     if let Some(key) = new_key {
         eprintln!("the key that clients must send, told only now and kept in {}: {key}", key_file.display());
     }
     eprintln!("listening on http://{}", server.address);
-    llm_server::until_signal(server)
+    let again = move || read(&arguments).map(|(composed, ..)| composed).map_err(|error| error.to_string());
+    llm_server::until_signal(server, Reload::new(file.into_iter().chain([".env".into()]).collect(), again))
+}
+
+/// The configuration, the file it stands in if there is one, and the file of a key of the server's own making.
+fn read(arguments: &Arguments) -> llm_core::Result<(Composed, Option<PathBuf>, PathBuf)> {
+    let environment = Environment::of_process()?;
+    let lookup = |name: &str| match (name, &arguments.listen) {
+        ("LLM_LISTEN", Some(listen)) => Some(listen.clone()),
+        _ => environment.get(name),
+    };
+    let file = arguments.config.clone().or_else(|| lookup("LLM_CONFIG").filter(|f| !f.is_empty())).map(PathBuf::from);
+    Ok((compose::read(file.as_deref(), &lookup)?, file, key::file(&lookup)))
 }
 
 #[cfg(feature = "engine")]

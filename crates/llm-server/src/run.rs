@@ -7,13 +7,16 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use llm_core::{Error, Gateway, Kind, Result};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::api::{App, Routes};
+use crate::compose::Composed;
 use crate::sockets::{self, Limits};
-use crate::{Config, Telemetry};
+use crate::{Config, Telemetry, tls};
 
 /// A server that is running. Dropping it stops it.
 pub struct Server {
@@ -22,6 +25,7 @@ pub struct Server {
     /// Where the metrics are, if they have an address of their own.
     pub metrics: Option<SocketAddr>,
     app: Arc<App>,
+    tls: Arc<ArcSwapOption<ServerConfig>>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -55,14 +59,17 @@ pub fn start(config: Config, gateway: Arc<Gateway>, telemetry: Arc<Telemetry>) -
         body_timeout: Duration::from_secs(config.body_timeout_s),
         write_timeout: Duration::from_secs(config.write_timeout_s),
         grace: Duration::from_secs(config.shutdown_timeout_s),
+        tls: Arc::new(tls::of(&config).map_err(|e| e.at("server"))?.into()),
     };
+    let tls = limits.tls.clone();
     let app = App::new(gateway, telemetry, config);
+    let routes = Routes::api(app.clone()).map_err(|e| e.at("server"))?;
     let mut threads = Vec::new();
     let mut metrics = metrics.map(|listener| (listener, Routes::metrics(app.clone())));
     for (index, listener) in listeners.into_iter().enumerate() {
         let worker = Worker {
             app: app.clone(),
-            api: (listener, Routes::api(app.clone())),
+            api: (listener, routes.clone()),
             metrics: metrics.take(), // the first thread has them, and the house's own work
             limits: limits.clone(),
             stopped: stopped.clone(),
@@ -72,7 +79,7 @@ pub fn start(config: Config, gateway: Arc<Gateway>, telemetry: Arc<Telemetry>) -
         let failed = |e| Error::new(Kind::Internal, "no thread to be had").because(e);
         threads.push(thread.spawn(move || worker.run()).map_err(failed)?);
     }
-    Ok(Server { address, metrics: metrics_address, app, stop, threads })
+    Ok(Server { address, metrics: metrics_address, app, tls, stop, threads })
 }
 
 /// Metrics are worth an address of their own, and not worth failing for.
@@ -85,6 +92,25 @@ fn metrics_listener(address: SocketAddr) -> Option<std::net::TcpListener> {
 }
 
 impl Server {
+    /// Takes over the models of a configuration that was read anew; what did not change goes on as it is, and running
+    /// answers end as they began. Returns the server's own settings that differ and change only with the next start.
+    ///
+    /// # Errors
+    /// `Config`, with the place of what is wrong; then nothing has changed.
+    pub fn reload(&self, composed: &Composed) -> Result<Vec<String>> {
+        let applied = self.apply(composed);
+        self.app.telemetry.reloaded(applied.is_ok());
+        applied.map(|()| self.app.config.differences(&composed.server))
+    }
+
+    fn apply(&self, composed: &Composed) -> Result<()> {
+        // A certificate that was renewed stands in the same files; where there was none, clients speak plainly.
+        let certificate = tls::of(&self.app.config).map_err(|e| e.at("server"))?;
+        self.app.gateway.reload(&composed.models)?;
+        self.tls.store(certificate);
+        Ok(())
+    }
+
     /// Takes no new connections; running answers end.
     pub fn stop(&self) {
         self.app.is_draining.store(true, Ordering::Relaxed);
@@ -138,7 +164,7 @@ impl Worker {
             if self.runs_house { futures_util::future::join(app.gateway.run(), flush).await.0 } else { flush.await }
         });
         let scrapes = self.metrics.map(|(listener, router)| {
-            let limits = Limits { grace: Duration::ZERO, ..self.limits.clone() };
+            let limits = Limits { grace: Duration::ZERO, tls: Arc::default(), ..self.limits.clone() };
             tokio::spawn(sockets::serve(listener, router, limits, self.stopped.clone()))
         });
         sockets::serve(self.api.0, self.api.1, self.limits, self.stopped).await;

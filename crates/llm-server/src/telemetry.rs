@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use llm_core::policy::{Observer, Outcome};
 use llm_core::{End, Error, Gateway, Operation, Result};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
@@ -24,6 +24,8 @@ pub struct Telemetry {
     ready: IntGaugeVec,
     in_flight: IntGaugeVec,
     queue_depth: IntGaugeVec,
+    reload_successful: IntGauge,
+    loaded_at: IntGauge,
     handles: RwLock<Known>,
     log: Log,
 }
@@ -61,6 +63,11 @@ impl Telemetry {
             let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(gauge.clone())).map(|()| gauge)
         };
+        let single = |name, help, value| {
+            let gauge = IntGauge::new(name, help)?;
+            gauge.set(value);
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
+        };
         let histogram = |name, help| {
             // From a cached token to the longest answer.
             let buckets =
@@ -86,6 +93,16 @@ impl Telemetry {
             ready: gauge("llm_model_ready", "1 if the model takes requests.", &["model"])?,
             in_flight: gauge("llm_in_flight", "Answers that are running.", &["model"])?,
             queue_depth: gauge("llm_queue_depth", "Calls that stand in line.", &["model"])?,
+            reload_successful: single(
+                "llm_config_last_reload_successful",
+                "1 if the configuration was right the last time it was read.",
+                1,
+            )?,
+            loaded_at: single(
+                "llm_config_last_reload_success_timestamp_seconds",
+                "When the configuration that holds was read.",
+                (now() / 1000) as i64,
+            )?,
             handles: RwLock::default(),
             registry,
             log,
@@ -108,6 +125,14 @@ impl Telemetry {
                 Thousandths(now())
             );
         });
+    }
+
+    /// The configuration was read anew, and was right or not.
+    pub(crate) fn reloaded(&self, is_right: bool) {
+        self.reload_successful.set(is_right.into());
+        if is_right {
+            self.loaded_at.set((now() / 1000) as i64);
+        }
     }
 
     /// Prometheus' text format.

@@ -1,7 +1,7 @@
 //! `llm serve`: the same models for other programs, as an OpenAI-compatible server in this process.
 use clap::{ArgMatches, Args};
 use llm_core::gateway::dotenv::Environment;
-use llm_server::{Server, key};
+use llm_server::{Reload, Server, key};
 
 use super::Command;
 use crate::ask::parsed;
@@ -51,7 +51,11 @@ fn run(matches: &ArgMatches) -> Run {
         talk::note(&key);
     }
     greet(&server);
-    Ok(llm_server::until_signal(server)?)
+    let file =
+        source.config.clone().or_else(|| environment.get("LLM_CONFIG").filter(|f| !f.is_empty()).map(Into::into));
+    let files = file.into_iter().chain([".env".into()]).collect();
+    let again = move || House::read_with(&source, &options).map(|house| house.composed).map_err(|stop| stop.says);
+    Ok(llm_server::until_signal(server, Reload::new(files, again))?)
 }
 
 fn greet(server: &Server) {

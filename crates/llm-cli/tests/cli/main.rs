@@ -6,4 +6,5 @@ mod examples;
 mod exits;
 mod program;
 mod readme;
+mod serve;
 mod startup;

@@ -22,6 +22,8 @@ pub struct Context {
     pub caller: String,
     /// Calls of one session like to meet the same deployment again, which still knows their prefix.
     pub session: Option<String>,
+    /// The trace that the call is part of, sent on as `traceparent` (W3C Trace Context).
+    pub trace: Option<String>,
     /// When the caller stops caring.
     pub deadline: Option<Instant>,
     /// How long the caller is willing to wait while a model is being loaded; zero asks for an error instead.
@@ -34,8 +36,8 @@ impl Default for Context {
     fn default() -> Self {
         // A program would rather wait for a model than fail; servers set their clients' patience themselves.
         let patience = Duration::from_secs(600);
-        let (id, caller, session, deadline) = Default::default();
-        Context { id, caller, session, deadline, patience, progress: Shared::default() }
+        let (id, caller, session, trace, deadline) = Default::default();
+        Context { id, caller, session, trace, deadline, patience, progress: Shared::default() }
     }
 }
 

@@ -37,6 +37,10 @@ impl Head {
     fn plain(request: &httparse::Request<'_, '_>, app: &App) -> Option<(Question, usize)> {
         let door = door(request)?;
         let body = body_length(request.headers)?;
+        let is_foreign = || request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("origin"));
+        if !app.config.cors.is_empty() && is_foreign() {
+            return None;
+        }
         let asked = Asked::read(request.headers.iter().map(|header| (header.name, header.value)));
         let may_ask = auth::check(app.config.api_key.as_ref(), asked.key()).is_ok();
         (may_ask && body <= app.config.max_body).then(|| (Question::new(door, &asked), body))

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,6 +20,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::api::Routes;
 use straight::{Ended, Patience, Straight};
@@ -74,6 +77,7 @@ pub(crate) struct Limits {
     pub(crate) body_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) grace: Duration,
+    pub(crate) tls: Arc<ArcSwapOption<ServerConfig>>,
 }
 
 /// Accepts until told to stop; then lets running answers end, for as long as the grace lasts.
@@ -106,6 +110,13 @@ pub(crate) async fn serve(
 
 async fn connection(stream: TcpStream, routes: Routes, limits: Limits, stop: watch::Receiver<bool>, _open: Open) {
     let _ = stream.set_nodelay(true); // a token is smaller than a packet
+    if let Some(tls) = limits.tls.load_full() {
+        let shaken = tokio::time::timeout(limits.header_timeout, TlsAcceptor::from(tls).accept(stream)).await;
+        if let Ok(Ok(stream)) = shaken {
+            elsewhere(TokioIo::new(stream), routes, limits.header_timeout, stop).await;
+        }
+        return;
+    }
     let Some(app) = routes.models().cloned() else {
         return elsewhere(TokioIo::new(stream), routes, limits.header_timeout, stop).await;
     };

@@ -24,15 +24,18 @@ const SHORT: usize = 4 << 10;
 
 impl Request {
     /// `opening` is the request line with the headers that never change.
-    pub(super) fn new(opening: &[u8], id: &str, body: Option<Bytes>) -> Request {
+    pub(super) fn new(opening: &[u8], id: &str, trace: &str, body: Option<Bytes>) -> Request {
         let beside = body.as_ref().map_or(0, Bytes::len);
-        let mut head = Vec::with_capacity(opening.len() + id.len() + 64 + if beside <= SHORT { beside } else { 0 });
+        let mut head =
+            Vec::with_capacity(opening.len() + id.len() + trace.len() + 96 + if beside <= SHORT { beside } else { 0 });
         head.extend_from_slice(opening);
         // An id that could end its line would be a header of the client's own.
-        if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic()) {
-            head.extend_from_slice(b"x-request-id: ");
-            head.extend_from_slice(id.as_bytes());
-            head.extend_from_slice(b"\r\n");
+        for (name, value) in [("x-request-id: ", id), ("traceparent: ", trace)] {
+            if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()) {
+                for part in [name, value, "\r\n"] {
+                    head.extend_from_slice(part.as_bytes());
+                }
+            }
         }
         if let Some(body) = &body {
             head.extend_from_slice(b"content-length: ");
@@ -211,9 +214,12 @@ mod tests {
 
     #[test]
     fn an_id_can_be_no_header_of_its_own() {
-        let request = Request::new(b"GET / HTTP/1.1\r\n", "a\r\nevil: 1", None);
+        let request = Request::new(b"GET / HTTP/1.1\r\n", "a\r\nevil: 1", "", None);
         assert_eq!(request.head, b"GET / HTTP/1.1\r\n\r\n");
-        let request = Request::new(b"POST / HTTP/1.1\r\n", "a-1", Some(Bytes::from_static(b"{}")));
-        assert_eq!(request.head, b"POST / HTTP/1.1\r\nx-request-id: a-1\r\ncontent-length: 2\r\n\r\n{}");
+        let request = Request::new(b"POST / HTTP/1.1\r\n", "a-1", "00-1", Some(Bytes::from_static(b"{}")));
+        assert_eq!(
+            request.head,
+            b"POST / HTTP/1.1\r\nx-request-id: a-1\r\ntraceparent: 00-1\r\ncontent-length: 2\r\n\r\n{}"
+        );
     }
 }

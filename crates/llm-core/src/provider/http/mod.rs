@@ -210,7 +210,12 @@ impl Route {
     fn request(&self, call: &Call, wired: &Wired) -> Asked {
         let dialect = self.speaks.iter().position(|dialect| dialect.name() == wired.dialect.name()).unwrap_or(0);
         let body = (method(self.operation) == "POST").then(|| wired.bytes.clone());
-        Asked::new(&self.openings[dialect][wired.dialect.way(call)], &call.context.id, body)
+        Asked::new(
+            &self.openings[dialect][wired.dialect.way(call)],
+            &call.context.id,
+            call.context.trace.as_deref().unwrap_or_default(),
+            body,
+        )
     }
 }
 

@@ -1,0 +1,110 @@
+//! Pages of other origins, clients that speak TLS, and traces that go through.
+use std::sync::Arc;
+
+use llm_tests::house::House;
+use llm_tests::http;
+use llm_tests::raw::{Raw, answer};
+use reqwest::{Method, Response, StatusCode};
+
+const QUESTION: &str = r#"{"model":"m","messages":[{"role":"user","content":"?"}]}"#;
+const FAKE: &str = "[models.m]\nprovider = 'fake'\nsays = 'hello'";
+
+async fn ask(house: &House, origin: &str, method: Method, headers: &[(&str, &str)]) -> Response {
+    let request = http::client().request(method, format!("{}/v1/chat/completions", house.url()));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.header("origin", origin).body(QUESTION).send().await.unwrap()
+}
+
+fn header<'r>(response: &'r Response, name: &str) -> &'r str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_page_of_a_listed_origin_may_ask_and_its_browser_is_told_so_before() {
+    let house = House::of(&format!("[server]\napi_key = 'sk-1'\ncors = ['https://chat.example']\n{FAKE}"));
+    let wants = [
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "authorization,content-type"),
+        ("access-control-request-private-network", "true"),
+    ];
+    let preflight = ask(&house, "https://chat.example", Method::OPTIONS, &wants).await;
+    assert_eq!(preflight.status(), StatusCode::OK, "without a key: browsers send none");
+    assert_eq!(header(&preflight, "access-control-allow-origin"), "https://chat.example");
+    assert_eq!(header(&preflight, "access-control-allow-headers"), "authorization,content-type");
+    assert_eq!(header(&preflight, "access-control-allow-private-network"), "true");
+    let key = [("authorization", "Bearer sk-1")];
+    let response = ask(&house, "https://chat.example", Method::POST, &key).await;
+    assert_eq!(header(&response, "access-control-allow-origin"), "https://chat.example");
+    assert!(header(&response, "access-control-expose-headers").contains("x-request-id"));
+    assert!(response.text().await.unwrap().contains("hello"));
+    let stranger = ask(&house, "https://evil.example", Method::POST, &key).await;
+    assert_eq!(header(&stranger, "access-control-allow-origin"), "", "its browser keeps the answer from the page");
+    let refused = ask(&house, "https://chat.example", Method::POST, &[]).await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(header(&refused, "access-control-allow-origin"), "https://chat.example", "a page can read the error");
+}
+
+#[tokio::test]
+async fn without_a_list_no_page_of_another_origin_may_ask() {
+    let house = House::of(FAKE);
+    let response = ask(&house, "https://chat.example", Method::POST, &[]).await;
+    assert_eq!(header(&response, "access-control-allow-origin"), "");
+    let preflight = ask(&house, "https://chat.example", Method::OPTIONS, &[]).await;
+    assert_eq!(preflight.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+/// A client that trusts this certificate alone.
+fn trusting(pem: &str) -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let certificate = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
+    reqwest::Client::builder().tls_certs_only([certificate]).build().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_speak_tls_where_there_is_a_certificate() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let server = format!("[server]\ntls_cert = '{}'\ntls_key = '{}'\n", cert.display(), key.display());
+    let house = Arc::new(House::of(&format!("{server}{FAKE}")));
+    let url = format!("https://localhost:{}/v1/chat/completions", house.address().port());
+    let client = trusting(&made.cert.pem());
+    for body in [QUESTION.to_owned(), QUESTION.replace("\"model\"", "\"stream\":true,\"model\"")] {
+        let text = client.post(&url).body(body).send().await.unwrap().text().await.unwrap();
+        assert!(text.contains("hello"), "{text}");
+    }
+    let plain = http::client().post(url.replace("https", "http")).body(QUESTION).send().await;
+    assert!(plain.is_err(), "nothing is said in plain words");
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_to_the_upstream_and_the_clients_key_and_cookies_stay_here() {
+    let whole = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}"#;
+    let raw =
+        Raw::answering(answer("200 OK", "content-type: application/json\r\nset-cookie: theirs=1\r\n", whole)).await;
+    let house = House::of(&format!(
+        "[server]\napi_key = 'sk-ours'\n[models.m]\nprovider = 'vllm'\nbase_url = '{}'\napi_key = 'sk-theirs'",
+        raw.url()
+    ));
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [
+        ("authorization", "Bearer sk-ours"),
+        ("traceparent", trace),
+        ("cookie", "session=secret"),
+        ("x-forwarded-for", "10.1.1.1"),
+        ("proxy-authorization", "Basic eA=="),
+        ("x-request-id", "r-1"),
+    ];
+    let request = http::client().post(format!("{}/v1/chat/completions", house.url())).body(QUESTION);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let response = request.send().await.unwrap();
+    assert_eq!((response.status(), header(&response, "set-cookie")), (StatusCode::OK, ""));
+    let sent = raw.requests().into_iter().find(|request| request.starts_with("POST") && request.contains("r-1"));
+    let sent = sent.expect("the question went on").to_lowercase();
+    assert!(sent.contains(&format!("traceparent: {trace}\r\n")) && sent.contains("bearer sk-theirs"), "{sent}");
+    for kept in ["sk-ours", "cookie", "10.1.1.1", "proxy-authorization"] {
+        assert!(!sent.contains(kept), "{kept}: {sent}");
+    }
+}
