@@ -50,8 +50,9 @@ impl ClientHouse {
         let long = Upstream::start().await.expect("a free port");
         let broken = [ERROR_IN_STREAM.serve().await, CUT.serve().await];
         let vllm = |name: &str, url: &str| format!("[models.{name}]\nprovider = 'vllm'\nbase_url = '{url}'\n");
+        // What stands behind counts what it is asked: nothing but the stories' questions.
         let house = House::of(&format!(
-            "[server]\napi_key = '{KEY}'\n{models}{}queue = {{ limit = 1, waiting = 1 }}\n{}{}\
+            "[server]\napi_key = '{KEY}'\n[health]\ncanary = false\n{models}{}queue = {{ limit = 1, waiting = 1 }}\n{}{}\
              [models.loading]\nprovider = 'fake'\nloading = true\n\
              {}queue = {{ limit = 1, waiting = 0 }}\n",
             vllm("long", &long.url()),
