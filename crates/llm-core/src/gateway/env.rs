@@ -200,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tokenizer_is_that_of_the_model_for_text() {
+        let vars = [("VLLM_BASE_URL", "x"), ("VLLM_EMBEDDING_BASE_URL", "y"), ("VLLM_TOKENIZER", "/models/qwen")];
+        let found = config(&vars).unwrap();
+        let tokenizer =
+            |model: &str| found.models[model].deployments[0].settings.get("tokenizer").and_then(|t| t.as_str());
+        assert_eq!((tokenizer("*"), tokenizer("embedding")), (Some("/models/qwen"), None));
+        assert!(error(&vars).starts_with("VLLM_TOKENIZER: "), "{}", error(&vars));
+    }
+
+    #[test]
     fn one_model_may_serve_two_purposes() {
         let vars = [("VLLM_BASE_URL", "x"), ("VLLM_TEXT_MODEL", "m"), ("VLLM_VISION_MODEL", "m")];
         let found = config(&vars).unwrap();

@@ -94,6 +94,10 @@ pub(super) fn ca_variable(host: &Host) -> String {
     format!("{}_CA_FILE", host.prefix)
 }
 
+pub(super) fn tokenizer_variable(host: &Host) -> String {
+    format!("{}_TOKENIZER", host.prefix)
+}
+
 /// All variables of a host.
 pub(super) fn variables(host: &Host) -> Vec<Variable> {
     let mut all = vec![url(host), key(host)];
@@ -104,6 +108,7 @@ pub(super) fn variables(host: &Host) -> Vec<Variable> {
         }
     }
     all.extend(EMBEDDING.suits(host).then(|| dimensions(host)));
+    all.extend(TEXT.suits(host).then(|| tokenizer(host)));
     all.extend((!host.needs_key).then(|| ca_file(host)));
     all.extend(host.own.iter().map(|own| Variable::new(own.variable, own.about, "")));
     all
@@ -143,6 +148,12 @@ fn own_url(host: &Host, purpose: &Purpose) -> Variable {
 fn dimensions(host: &Host) -> Variable {
     let about = "how many numbers its vectors have; others are refused, so that two models' never mix".to_owned();
     variable(dimensions_variable(host), about, "")
+}
+
+fn tokenizer(host: &Host) -> Variable {
+    let about = "the folder of the Hugging Face model that answers conversations, or its tokenizer.json: tokens are then \
+                 counted here (a build with the feature hf-tokens)";
+    variable(tokenizer_variable(host), about.to_owned(), "")
 }
 
 fn ca_file(host: &Host) -> Variable {

@@ -47,6 +47,7 @@ impl<'e> Places<'e> {
 
     /// The configuration; the model of every name is for what no other is for.
     pub(super) fn finish(mut self) -> Result<Config> {
+        self.tokenizer()?;
         let elsewhere: Vec<Operation> = self.elsewhere.into_iter().flatten().copied().collect();
         if let Some(any) = self.config.models.get_mut(ANY).filter(|_| !elsewhere.is_empty()) {
             let host = hosts::find(&any.deployments[0].provider).expect("only hosts take every name");
@@ -186,6 +187,20 @@ impl<'e> Places<'e> {
         if let Some((key, model)) = model {
             model.dimensions = Some(found.number()?);
             self.config.origins.note(format!("models.{key}.dimensions"), found.variable);
+        }
+        Ok(())
+    }
+
+    /// It is that of the model for text: hosts have other models for other purposes.
+    fn tokenizer(&mut self) -> Result<()> {
+        let Some(key) = &self.config.default_model else { return Ok(()) };
+        let Some(there) = self.config.models.get_mut(key).and_then(|model| model.deployments.first_mut()) else {
+            return Ok(());
+        };
+        let Some(host) = hosts::find(&there.provider) else { return Ok(()) };
+        if let Some(found) = self.env.get(&[family::tokenizer_variable(host)])? {
+            there.settings.insert("tokenizer".into(), found.value.into());
+            self.config.origins.note(format!("models.{key}.tokenizer"), found.variable);
         }
         Ok(())
     }

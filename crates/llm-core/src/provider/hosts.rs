@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use toml::Table;
 
-use super::http::{Host, Http, Own, top::Top};
+use super::http::{Config, Host, Http, Own, tokens, top::Top};
 use super::{Kind, settings};
 use crate::call::{Operation, Operation::*, Provider};
 use crate::dialect::{llama_server::LlamaServer, ollama::Ollama, tei::Tei};
@@ -195,11 +195,17 @@ pub fn able(operation: Operation) -> String {
 }
 
 fn build(host: &'static Host, table: &Table) -> Result<Arc<dyn Provider>> {
-    Ok((host.around)(Arc::new(Http::new(host, settings(table)?)?)))
+    let config: Config = settings(table)?;
+    let tokenizer = config.tokenizer.clone();
+    let http = Arc::new(Http::new(host, config)?);
+    match tokenizer {
+        Some(path) => tokens::of_path(http, &path).map_err(|e| e.at("tokenizer")),
+        None => Ok((host.around)(http)),
+    }
 }
 
 #[cfg(feature = "openai-tokens")]
-const OPENAI_TOKENS: fn(Arc<dyn Provider>) -> Arc<dyn Provider> = super::http::tiktoken::Tiktoken::around;
+const OPENAI_TOKENS: fn(Arc<dyn Provider>) -> Arc<dyn Provider> = tokens::tiktoken::Tiktoken::around;
 #[cfg(not(feature = "openai-tokens"))]
 const OPENAI_TOKENS: fn(Arc<dyn Provider>) -> Arc<dyn Provider> = Host::PLAIN.around;
 
@@ -248,6 +254,16 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "hf-tokens"))]
+    #[test]
+    fn a_build_that_cannot_read_tokenizers_says_which_feature_can() {
+        let error = (VLLM.build)(&"tokenizer = '/models/qwen'".parse().unwrap()).err().unwrap().to_string();
+        assert!(error.starts_with("tokenizer: ") && error.contains("the feature `hf-tokens`"), "{error}");
+    }
+
+        assert!(!find("groq").unwrap().operations().contains(Operation::Embed));
+    }
+}
     #[test]
     fn a_service_without_its_key_is_refused_before_it_is_asked() {
         let built = |table: &str| (GROQ.build)(&table.parse().unwrap());
@@ -255,6 +271,3 @@ mod tests {
         assert_eq!(error, "api_key: is missing: groq answers nobody without a key");
         // Whoever says where the host is may have a door in front that needs none.
         assert!(built("base_url = 'http://127.0.0.1:9/v1'").is_ok());
-        assert!(!find("groq").unwrap().operations().contains(Operation::Embed));
-    }
-}

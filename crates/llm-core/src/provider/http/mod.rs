@@ -12,9 +12,8 @@ mod host;
 mod inline;
 mod pool;
 mod proxy;
-#[cfg(feature = "openai-tokens")]
-pub(super) mod tiktoken;
 mod tls;
+pub(super) mod tokens;
 pub(super) mod top;
 
 use std::collections::BTreeMap;
@@ -26,7 +25,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::call::*;
@@ -53,7 +52,7 @@ const MAX_REFUSAL: usize = 64 << 10;
 /// let config = Config { base_url: Some("http://gpu:8000".into()), api_key: Some(Secret::new("k")), ..Config::default() };
 /// assert!(!format!("{config:?}").contains("\"k\""));
 /// ```
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where it is: `http://host:port`, with or without `/v1`.
@@ -67,12 +66,32 @@ pub struct Config {
     pub proxy: Option<Secret>,
     /// A PEM file with the authorities of its certificate, trusted beside the system's.
     pub ca_file: Option<PathBuf>,
-    /// How long connecting may take, in milliseconds.
-    pub connect_timeout_ms: Option<u64>,
+    /// How long connecting may take, in milliseconds: far from any real time within a site, and short enough to try the next
+    /// host.
+    pub connect_timeout_ms: u64,
+    /// The folder of its Hugging Face model, or a `tokenizer.json`: tokens are then counted here, and it is not asked. It
+    /// needs the feature `hf-tokens`.
+    pub tokenizer: Option<PathBuf>,
     /// Options of Ollama's, for every request that does not set them itself: `{ num_ctx = 8192 }`.
     pub options: Option<serde_json::Map<String, Value>>,
     /// How long an Ollama keeps the model in its memory after an answer: `"10m"`, or seconds; below 0 for ever.
     pub keep_alive: Option<Value>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            base_url: None,
+            api_key: None,
+            headers: BTreeMap::new(),
+            proxy: None,
+            ca_file: None,
+            connect_timeout_ms: 5_000,
+            tokenizer: None,
+            options: None,
+            keep_alive: None,
+        }
+    }
 }
 
 /// A host that is asked over HTTP.
@@ -109,8 +128,7 @@ impl Http {
         let headers = headers(&target, &config)?;
         let routes = host.operations().iter().map(|operation| Route::new(operation, host, &prefix, &headers));
         let routes = routes.collect::<Result<_>>()?;
-        // Far from any real connect time within a site, and short enough to try the next host.
-        let timeout = Duration::from_millis(config.connect_timeout_ms.unwrap_or(5_000));
+        let timeout = Duration::from_millis(config.connect_timeout_ms);
         let pool = Arc::new(Pool::new(target, timeout));
         Ok(Http { host, operations: host.operations(), routes, defaults: defaults(host, &config)?, pool })
     }

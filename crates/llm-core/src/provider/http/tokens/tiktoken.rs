@@ -3,57 +3,38 @@ use std::sync::Arc;
 
 use tiktoken_rs::{CoreBPE, bpe_for_model, model::get_context_size, o200k_base_singleton};
 
+use super::{Counted, Counter};
 use crate::call::*;
 use crate::error::{Error, Result};
 
 /// What OpenAI's guide adds for each message, and once for the answer that begins.
 const PER_MESSAGE: usize = 3;
 
-/// Answers `Tokenize` and `Detokenize` by itself, and has everything else answered.
-///
-/// A text is counted exactly. A conversation is counted by OpenAI's documented formula for texts; tools and images are not
-/// in it, so that a prompt with them costs more than this says.
-pub(in crate::provider) struct Tiktoken {
-    inner: Arc<dyn Provider>,
-}
+/// OpenAI's vocabularies. A text is counted exactly. A conversation is counted by OpenAI's documented formula for texts; tools
+/// and images are not in it, so that a prompt with them costs more than this says.
+pub(in crate::provider) struct Tiktoken;
 
 impl Tiktoken {
     pub(in crate::provider) fn around(inner: Arc<dyn Provider>) -> Arc<dyn Provider> {
-        Arc::new(Tiktoken { inner })
+        Counted::around(inner, Tiktoken)
     }
 }
 
-impl Provider for Tiktoken {
-    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
-        match call.operation {
-            Operation::Tokenize | Operation::Detokenize => Box::pin(async { Ok(Reply::of(count(call)?)) }),
-            _ => self.inner.call(call),
-        }
+impl Counter for Tiktoken {
+    fn tokens(&self, call: &Call, request: &TokenizeRequest) -> Result<Tokens> {
+        let max_model_len = get_context_size(&call.model).and_then(|n| u32::try_from(n).ok());
+        Ok(Tokens { max_model_len, ..tokens(vocabulary(&call.model), &request.prompt) })
     }
 
-    fn inner(&self) -> Option<&dyn Provider> {
-        Some(&*self.inner)
-    }
-
-    fn serves(&self) -> Operations {
-        self.inner.serves() | [Operation::Tokenize, Operation::Detokenize].into()
+    fn text(&self, request: &DetokenizeRequest) -> Result<String> {
+        let wrong = |_| Error::invalid("these tokens are none of the model's, or no whole text").param("tokens");
+        vocabulary(&request.model).decode(&request.tokens).map_err(wrong)
     }
 }
 
-fn count(call: &Call) -> Result<Frame> {
-    // A name that is new, or of another host, most likely has the newest vocabulary.
-    let vocabulary = bpe_for_model(&call.model).unwrap_or_else(|_| o200k_base_singleton());
-    match call.request()? {
-        Request::Detokenize(request) => {
-            let wrong = |_| Error::invalid("these tokens are none of the model's, or no whole text").param("tokens");
-            Ok(Frame::Text(vocabulary.decode(&request.tokens).map_err(wrong)?))
-        }
-        Request::Tokenize(request) => {
-            let max_model_len = get_context_size(&call.model).and_then(|n| u32::try_from(n).ok());
-            Ok(Frame::Tokens(Tokens { max_model_len, ..tokens(vocabulary, &request.prompt) }))
-        }
-        other => Err(Error::new(crate::Kind::Unsupported, format!("tiktoken cannot {}", other.operation()))),
-    }
+/// A name that is new, or of another host, most likely has the newest vocabulary.
+fn vocabulary(model: &str) -> &'static CoreBPE {
+    bpe_for_model(model).unwrap_or_else(|_| o200k_base_singleton())
 }
 
 fn tokens(vocabulary: &CoreBPE, prompt: &Prompt) -> Tokens {
