@@ -153,6 +153,58 @@ async fn it_completes_counts_and_lists() {
     );
 }
 
+/// Its own count, and ours from the folder that it serves: conversations with tools, calls and results, and plain texts.
+#[tokio::test]
+async fn a_tokenizer_at_hand_counts_as_it_does() {
+    let _turn = TURN.lock().await;
+    let vllm = Vllm::chat();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat");
+    let local = format!("{}\ntokenizer = '{folder}'", text(vllm));
+    let (theirs, ours) = (llm(vllm), Llm::new(&Config::from_toml(&local).unwrap()).unwrap());
+    let mut asks = Message::assistant("");
+    let call =
+        json!({"id": "c1", "function": {"name": "get_weather", "arguments": "{\"days\": 2, \"city\": \"Paris\"}"}});
+    asks.tool_calls.push(serde_json::from_value(call).unwrap());
+    let talk = vec![
+        Message::system("Be terse."),
+        Message::user("What is the weather in Paris?"),
+        asks,
+        Message::tool("c1", "{\"rain\": true, \"x\": \"Übung 数\"}"),
+        Message::assistant("It rains."),
+        Message::user("Thanks."),
+    ];
+    let extra = serde_json::Map::from_iter([("tools".to_owned(), json!([weather()]))]);
+    for (prompt, extra) in [
+        (Prompt::from(vec![Message::user("What is the capital of France?")]), Default::default()),
+        (Prompt::from(talk.clone()), Default::default()),
+        (Prompt::from(talk), extra),
+        (Prompt::from("Übung: 数える  1, 2\n\n<|im_start|>🎉"), Default::default()),
+    ] {
+        let request = TokenizeRequest { model: vllm.model().into(), prompt, add_special_tokens: true, extra };
+        let (theirs, ours) = (theirs.tokenize(request.clone()).await.unwrap(), ours.tokenize(request).await.unwrap());
+        assert_eq!((ours.count, &ours.tokens), (theirs.count, &theirs.tokens));
+    }
+    let tokens = ours.count_tokens("The capital").await.unwrap().tokens;
+    assert_eq!(ours.detokenize(tokens).await.unwrap(), "The capital");
+}
+
+#[tokio::test]
+async fn a_conversation_is_cut_to_what_it_really_takes() {
+    let _turn = TURN.lock().await;
+    let llm = llm(Vllm::chat());
+    let turn = |i| [Message::user(format!("Question {i}: why?")), Message::assistant("Because. ".repeat(40))];
+    let talk: Vec<_> = (0..60).flat_map(turn).chain(capital().messages).collect();
+    let request = ChatRequest::from(talk.clone()).temperature(0.0).max_tokens(100);
+    assert_eq!(llm.chat(request.clone()).await.unwrap_err().kind(), Kind::ContextLength);
+    let cut = llm.truncate(request, None).await.unwrap();
+    let (left, window) = (cut.messages.len(), llm.count_tokens("x").await.unwrap().max_model_len.unwrap());
+    let answer = llm.chat(cut.clone()).await.unwrap();
+    let prompt = answer.usage.unwrap().prompt_tokens;
+    assert!(prompt + 100 <= window, "{prompt} and 100 in {window}");
+    let more = llm.count_tokens(talk[talk.len() - left - 2..].to_vec()).await.unwrap();
+    assert!(more.count + 100 > window as usize, "one turn more would not fit: {} in {window}", more.count);
+}
+
 #[tokio::test]
 async fn it_embeds_and_what_is_related_is_near() {
     let _turn = TURN.lock().await;

@@ -7,6 +7,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod truncate;
 mod vision;
 
 pub use embed::Batches;
