@@ -48,6 +48,47 @@ async fn bytes_that_nobody_meant_to_change_are_equal_both_ways() {
 }
 
 #[tokio::test]
+async fn fields_that_a_vllm_ignores_are_passed_on_and_told() {
+    let raw = Raw::answering(answer("200 OK", "content-type: application/json\r\nconnection: close\r\n", WHOLE)).await;
+    let house = House::before(&raw.url());
+    let warnings = async |body: &str| {
+        let response = post(&house.url(), "/v1/chat/completions", body.to_owned()).await;
+        let told = response.headers().get_all("x-llm-warning").iter().map(|v| v.to_str().unwrap().to_owned());
+        told.collect::<Vec<_>>()
+    };
+    let body = r#"{"model":"m","messages":[],"guided_json":{"type":"object"},"guided_choice":["a"]}"#;
+    let told = warnings(body).await;
+    assert!(posted(&raw)[0].ends_with(body), "it may be an old one: {:?}", raw.requests());
+    let (json, choice) = (&told[0], &told[1]);
+    assert!(json.starts_with("vllm ignores `guided_json`: send `response_format`"), "{json}");
+    assert_eq!(choice, "vllm ignores `guided_choice`: send `structured_outputs` with `choice`");
+    assert_eq!(warnings(r#"{"model":"m","messages":[],"response_format":{"type":"text"}}"#).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_stream_is_told_too_and_a_call_that_is_tried_again_only_once() {
+    let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let raw = Raw::answering([events_in_chunks(), &chunk(event), "0\r\n\r\n"].concat()).await;
+    let house = House::before(&raw.url());
+    let body = r#"{"model":"m","messages":[],"stream":true,"guided_regex":"a+"}"#;
+    let response = post(&house.url(), "/v1/chat/completions", body).await;
+    assert_eq!(
+        response.headers()["x-llm-warning"],
+        "vllm ignores `guided_regex`: send `structured_outputs` with `regex`"
+    );
+
+    let busy = Raw::answering(answer("503 Service Unavailable", "content-type: application/json\r\n", "{}")).await;
+    let config =
+        format!("[retry]\nmax_retries = 1\nwait_ms = 1\n[models.m]\nprovider = 'vllm'\nbase_url = '{}'", busy.url());
+    let llm = llm_core::Llm::new(&Config::from_toml(&config).unwrap()).unwrap();
+    let request = llm_core::ChatRequest::new("?").extra("guided_grammar", "x");
+    let call = llm_core::Call::new(request, llm_core::Delivery::Whole);
+    assert!(llm_core::Provider::call(&**llm.gateway(), &call).await.is_err());
+    assert_eq!(posted(&busy).len(), 2);
+    assert_eq!(call.context.progress.borrow().warnings.len(), 1, "{:?}", call.context.progress.borrow().warnings);
+}
+
+#[tokio::test]
 async fn an_alias_and_the_wish_for_usage_are_spliced_and_taken_out_again() {
     let event =
         "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}], \"x\":1}\n\n";

@@ -96,6 +96,14 @@ impl Body {
         Ok(Wired { dialect, bytes: dialect.write(call)? })
     }
 
+    pub(super) fn has(&self, field: &str) -> bool {
+        match (&self.source, self.understood.get()) {
+            (Source::Wire(wire), _) => wire.find(field).is_some(),
+            (Source::Nouns, Some(request)) => request.extra().is_some_and(|extra| extra.contains_key(field)),
+            (Source::Nouns, None) => false,
+        }
+    }
+
     pub(super) fn raw(&self, field: &str) -> Option<&[u8]> {
         let Source::Wire(wire) = &self.source else { return None };
         wire.find(field).map(|f| &wire.bytes[f.value.clone()])

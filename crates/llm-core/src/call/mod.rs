@@ -334,6 +334,17 @@ impl Call {
         Ok(Call { body: self.body.without(self, messages)?, ..self.clone() })
     }
 
+    /// Whether it has this top-level field, which is none that the nouns have a name for.
+    ///
+    /// ```
+    /// use llm_core::{Call, ChatRequest, Delivery};
+    /// let call = Call::new(ChatRequest::new("hi").extra("top_a", 0.2), Delivery::Whole);
+    /// assert!(call.has("top_a") && !call.has("top_b"));
+    /// ```
+    pub fn has(&self, field: &str) -> bool {
+        self.body.has(field)
+    }
+
     /// The raw JSON of a top-level field of the client's bytes; `None` for nouns and for fields that are not there.
     pub fn raw(&self, field: &str) -> Option<&[u8]> {
         self.body.raw(field)
@@ -359,6 +370,26 @@ impl Request {
             Request::Tokenize(_) => Operation::Tokenize,
             Request::Detokenize(_) => Operation::Detokenize,
             Request::Models => Operation::Models,
+        }
+    }
+
+    /// The fields that have no name here, as they came.
+    ///
+    /// ```
+    /// use llm_core::{ChatRequest, Request};
+    /// let request = Request::from(ChatRequest::new("hi").extra("top_a", 0.2));
+    /// assert_eq!(request.extra().unwrap()["top_a"], 0.2);
+    /// assert!(Request::Models.extra().is_none());
+    /// ```
+    pub fn extra(&self) -> Option<&serde_json::Map<String, Value>> {
+        match self {
+            Request::Chat(r) => Some(&r.extra),
+            Request::Complete(r) => Some(&r.extra),
+            Request::Embed(r) => Some(&r.extra),
+            Request::Rerank(r) => Some(&r.extra),
+            Request::Score(r) => Some(&r.extra),
+            Request::Tokenize(r) => Some(&r.extra),
+            Request::Detokenize(_) | Request::Models => None,
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Host {
     pub own: &'static [Own],
     /// It understands `stream_options.include_usage`.
     pub tells_usage: bool,
+    /// Fields that it ignores without a word although it once knew them, and what it knows instead.
+    pub ignores: &'static [(&'static str, &'static str)],
     /// Puts around it what its own API lacks and this machine can do.
     pub around: fn(Arc<dyn Provider>) -> Arc<dyn Provider>,
 }
@@ -85,6 +87,7 @@ impl Host {
         native: &[],
         own: &[],
         tells_usage: true,
+        ignores: &[],
         around: |host| host,
     };
 

@@ -134,6 +134,7 @@ impl Http {
     }
 
     async fn ask(&self, call: &Call) -> Result<Reply> {
+        self.warn(call);
         let route = self.routes.iter().find(|route| route.operation == call.operation);
         let route = route.ok_or_else(|| unsupported(self.host, call.operation))?;
         let (call, drop_usage) = self.prepared(call, route)?;
@@ -160,6 +161,16 @@ impl Http {
         }
         let fill = |call: Call, (field, value): &(&str, Value)| call.with_default(field, value);
         asks_usage(&self.defaults.iter().try_fold(call.clone(), fill)?)
+    }
+
+    /// Tells the caller of fields that the host ignores. The names of the fields were noted when the body was checked, so
+    /// that this compares a few lengths.
+    fn warn(&self, call: &Call) {
+        for (field, instead) in self.host.ignores.iter().filter(|(field, _)| call.has(field)) {
+            let warning = format!("{} ignores `{field}`: send {instead}", self.host.name);
+            // A call that is tried again meets the same host again.
+            call.context.tell(|p| p.warnings.extend((!p.warnings.contains(&warning)).then_some(warning)));
+        }
     }
 }
 
