@@ -15,7 +15,12 @@ use llm_core::{
 use std::sync::Arc;
 
 /// The registration: `provider = "engine"`, with the settings of [`Config`].
-pub const KIND: Provided = Provided { name: "engine", about: "llama.cpp in this process, for GGUF files", build };
+pub const KIND: Provided = Provided {
+    name: "engine",
+    about: "llama.cpp in this process, for GGUF files",
+    build,
+    defaults: llm_core::provider::defaults::<Config>,
+};
 
 fn build(table: &toml::Table) -> Result<Arc<dyn Provider>> {
     Ok(Arc::new(EngineProvider::new(settings(table)?)?))

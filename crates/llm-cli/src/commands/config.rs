@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Command;
 use crate::ask::parsed;
+use crate::engine;
 use crate::house::{House, Source};
 use crate::output::Output;
 use crate::runtime;
@@ -60,7 +61,7 @@ fn settings(house: &House) -> Run<Vec<Setting>> {
     let wrong = |e: serde_json::Error| Stop::from(llm_core::Error::new(llm_core::Kind::Internal, e.to_string()));
     let server = serde_json::to_value(&house.composed.server).map_err(wrong)?;
     let server = server.as_object().into_iter().flatten().map(|(name, value)| of_server(house, name, value));
-    let mut all = house.composed.models.shown();
+    let mut all = house.composed.models.shown(&engine::kinds());
     all.extend(server);
     Ok(all)
 }

@@ -173,6 +173,6 @@ mod tests {
         let timeout = crate::policy::timeout::Config::default();
         assert_eq!(MAX_RETRIES.default, retry.max_retries.to_string());
         assert_eq!(TIMEOUT.default, timeout.first_s.to_string());
-        assert_eq!(QUEUE_SIZE.default, crate::policy::queue::WAITING.to_string());
+        assert_eq!(QUEUE_SIZE.default, crate::policy::queue::Config::default().waiting.to_string());
     }
 }

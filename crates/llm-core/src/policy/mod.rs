@@ -45,7 +45,13 @@ pub enum Level {
 /// use llm_core::policy::{Build, Level, Policy, Keep, Observer};
 /// use llm_core::{Provider, provider::fake::Fake};
 /// // One that changes nothing; `POLICIES` has those that do.
-/// const NOTHING: Policy = Policy { name: "nothing", about: "does nothing", level: Level::Model, wrap: |b| Ok(b.inner) };
+/// const NOTHING: Policy = Policy {
+///     name: "nothing",
+///     about: "does nothing",
+///     level: Level::Model,
+///     defaults: || serde_json::Value::Null, // it has no settings
+///     wrap: |build| Ok(build.inner),
+/// };
 /// let (inner, observer): (Arc<dyn Provider>, Arc<dyn Observer>) = (Arc::new(Fake::says("hi")), Arc::new(()));
 /// let (settings, keep) = (&toml::Table::new(), &mut Keep::default());
 /// let wrapped = (NOTHING.wrap)(Build { inner: inner.clone(), settings, of: "a", keep, observer: &observer })?;
@@ -60,6 +66,8 @@ pub struct Policy {
     pub about: &'static str,
     /// Where it stands.
     pub level: Level,
+    /// Its settings as they are where nobody says anything, for `llm config`.
+    pub defaults: fn() -> serde_json::Value,
     /// Puts it around a provider.
     pub wrap: fn(Build<'_>) -> Result<Arc<dyn Provider>>,
 }
@@ -68,7 +76,9 @@ pub struct Policy {
 ///
 /// ```
 /// use llm_core::policy::{Build, Level, Policy, timeout::Config};
-/// const TIMES: Policy = Policy { name: "times", about: "an example", level: Level::Deployment, wrap };
+/// use llm_core::provider::defaults;
+/// const TIMES: Policy =
+///     Policy { name: "times", about: "an example", level: Level::Deployment, defaults: defaults::<Config>, wrap };
 /// fn wrap(build: Build<'_>) -> llm_core::Result<std::sync::Arc<dyn llm_core::Provider>> {
 ///     let config: Config = llm_core::provider::settings(build.settings)?;
 ///     println!("{} may take {} s", build.of, config.first_s);

@@ -10,8 +10,13 @@ use crate::error::Result;
 use crate::provider::settings;
 
 /// The registration.
-pub const OBSERVE: Policy =
-    Policy { name: "observe", about: "metrics and logs of every call", level: Level::Model, wrap };
+pub const OBSERVE: Policy = Policy {
+    name: "observe",
+    about: "metrics and logs of every call",
+    level: Level::Model,
+    defaults: || serde_json::Value::Null,
+    wrap,
+};
 
 /// Whoever wants to know how calls end: metrics, logs, a bill. The library itself imposes no registry.
 ///

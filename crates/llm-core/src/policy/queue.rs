@@ -7,44 +7,62 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::oneshot;
 
 use super::timeout::seconds;
 use super::{Build, Level, Policy};
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
-use crate::provider::settings;
+use crate::provider::{defaults, settings};
 
 /// The registration.
-pub const QUEUE: Policy =
-    Policy { name: "queue", about: "how many calls run at once, and how many wait", level: Level::Model, wrap };
+pub const QUEUE: Policy = Policy {
+    name: "queue",
+    about: "how many calls run at once, and how many wait",
+    level: Level::Model,
+    defaults: defaults::<Config>,
+    wrap,
+};
 
 /// How many at once, and how many in line.
 ///
 /// ```
 /// use llm_core::policy::queue::Config;
-/// let defaults: Config = llm_core::provider::settings(&"limit = 4".parse().unwrap())?;
-/// assert_eq!((defaults.limit, defaults.waiting), (Some(4), None));
+/// let few: Config = llm_core::provider::settings(&"limit = 4".parse().unwrap())?;
+/// assert_eq!((few.limit, few.waiting), (Some(4), 100));
 /// # Ok::<(), llm_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Calls at once; by default what the deployments say they can do, and 1,024 for those that say nothing.
+    #[serde(serialize_with = "what_they_can")]
     pub limit: Option<usize>,
-    /// Calls in line; by default 100, a full minute's line for a small team.
-    pub waiting: Option<usize>,
+    /// Calls in line; by default a full minute's line for a small team.
+    pub waiting: usize,
     /// No call waits longer than this, in seconds; by default as long as its caller does.
     pub max_wait_s: Option<f64>,
     /// Callers by turns, not calls: whoever sends a hundred waits behind whoever sends one. A caller is the name of a key.
     pub fair: bool,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Config { limit: None, waiting: 100, max_wait_s: None, fair: false }
+    }
+}
+
 const LIMIT: usize = 1024;
 /// No caller is told to come back later than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
-pub(crate) const WAITING: usize = 100;
+
+fn what_they_can<S: Serializer>(limit: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+    match limit {
+        Some(limit) => limit.serialize(serializer),
+        None => serializer.serialize_str(&format!("what the deployments can, {LIMIT} for hosts")),
+    }
+}
 
 struct Queue {
     inner: Arc<dyn Provider>,
@@ -55,7 +73,7 @@ struct Queue {
 fn wrap(build: Build<'_>) -> Result<Arc<dyn Provider>> {
     let config: Config = settings(build.settings)?;
     let limit = config.limit.or(build.inner.width()).unwrap_or(LIMIT);
-    let waiting = config.waiting.unwrap_or(WAITING);
+    let waiting = config.waiting;
     if limit == 0 {
         return Err(Error::config("must be at least 1").at("limit"));
     }

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::StreamExt;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::{Build, Level, Policy};
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
-use crate::provider::settings;
+use crate::provider::{defaults, settings};
 
 /// The registration.
 pub const TIMEOUT: Policy = Policy {
     name: "timeout",
     about: "how long an answer may take to begin, to go on and to end",
     level: Level::Deployment,
+    defaults: defaults::<Config>,
     wrap,
 };
 
@@ -28,7 +29,7 @@ pub const TIMEOUT: Policy = Policy {
 /// let hasty = llm_core::policy::timeout::Config { first_s: 2.5, ..Default::default() };
 /// assert_eq!((hasty.idle_s, hasty.total_s), (120.0, None));
 /// ```
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Until the first frame, in seconds; twice as long for the second attempt of a call and four times for further ones.

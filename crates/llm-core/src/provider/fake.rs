@@ -4,16 +4,21 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toml::Table;
 
-use super::{Kind, settings};
+use super::{Kind, defaults, settings};
 use crate::call::*;
 use crate::error::{Error, Kind as ErrorKind, Result};
 
 /// The registration.
-pub const FAKE: Kind = Kind { name: "fake", about: "says what it is told, for tests and demonstrations", build };
+pub const FAKE: Kind = Kind {
+    name: "fake",
+    about: "says what it is told, for tests and demonstrations",
+    build,
+    defaults: defaults::<Config>,
+};
 
 fn build(table: &Table) -> Result<Arc<dyn Provider>> {
     Ok(Arc::new(Fake::new(settings(table)?)))
@@ -26,7 +31,7 @@ fn build(table: &Table) -> Result<Arc<dyn Provider>> {
 /// let slow = Fake::new(Config { says: "one two".into(), each_ms: 20, ..Config::default() });
 /// assert_eq!((slow.calls(), slow.running()), (0, 0));
 /// ```
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What it says, a word a frame; empty means the question again.

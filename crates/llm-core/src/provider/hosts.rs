@@ -14,7 +14,7 @@ macro_rules! hosts {
     ($($(#[$doc:meta])* $kind:ident = $row:expr;)*) => {
         $($(#[$doc])* pub const $kind: Kind = {
             const ROW: Host = $row;
-            Kind { name: ROW.name, about: ROW.about, build: |table| build(&ROW, table) }
+            Kind { name: ROW.name, about: ROW.about, build: |table| build(&ROW, table), defaults: || defaults(&ROW) }
         };)*
 
         /// Every host, in the order in which documents list them.
@@ -209,6 +209,11 @@ fn build(host: &'static Host, table: &Table) -> Result<Arc<dyn Provider>> {
         Some(path) => tokens::of_path(http, &path).map_err(|e| e.at("tokenizer")),
         None => Ok((host.around)(http)),
     }
+}
+
+fn defaults(host: &Host) -> serde_json::Value {
+    let config = Config { base_url: host.base_url.map(str::to_owned), ..Config::default() };
+    serde_json::to_value(config).unwrap_or_default()
 }
 
 #[cfg(feature = "openai-tokens")]

@@ -6,6 +6,7 @@ pub mod replay;
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::Table;
 
@@ -37,8 +38,13 @@ pub const PROVIDERS: &[Kind] = &[
 ///
 /// ```
 /// use std::sync::Arc;
-/// use llm_core::provider::{Kind, fake::Fake, settings};
-/// const PARROT: Kind = Kind { name: "parrot", about: "says it again", build: |t| Ok(Arc::new(Fake::new(settings(t)?))) };
+/// use llm_core::provider::{Kind, defaults, fake::{Config, Fake}, settings};
+/// const PARROT: Kind = Kind {
+///     name: "parrot",
+///     about: "says it again",
+///     build: |table| Ok(Arc::new(Fake::new(settings(table)?))),
+///     defaults: defaults::<Config>,
+/// };
 /// assert!((PARROT.build)(&"first_ms = 10".parse().unwrap()).is_ok());
 /// assert!((PARROT.build)(&"colour = 'green'".parse().unwrap()).is_err());
 /// # Ok::<(), llm_core::Error>(())
@@ -51,6 +57,8 @@ pub struct Kind {
     pub about: &'static str,
     /// Builds one. Touches no network and loads no weights, so that building is checking.
     pub build: fn(&Table) -> Result<Arc<dyn Provider>>,
+    /// Its settings as they are where nobody says anything, for `llm config`; those that are null have no default.
+    pub defaults: fn() -> serde_json::Value,
 }
 
 impl std::fmt::Debug for Kind {
@@ -75,6 +83,16 @@ impl std::fmt::Debug for Kind {
 /// `Config`, with the place inside the settings.
 pub fn settings<C: DeserializeOwned>(table: &Table) -> Result<C> {
     C::deserialize(toml::Value::Table(table.clone())).map_err(|e| Error::config(e.message().trim().to_owned()))
+}
+
+/// The settings of a part's own `Config` as they are by default.
+///
+/// ```
+/// let retry = llm_core::provider::defaults::<llm_core::policy::retry::Config>();
+/// assert_eq!(retry["max_retries"], 2);
+/// ```
+pub fn defaults<C: Default + Serialize>() -> serde_json::Value {
+    serde_json::to_value(C::default()).unwrap_or_default()
 }
 
 /// Finds a kind by its name.

@@ -28,6 +28,7 @@ pub const REPLAY: Kind = Kind {
     name: "replay",
     about: "answers from recordings of a real server",
     build: |t| Ok(Arc::new(Replay::new(settings(t)?)?)),
+    defaults: || Value::Null,
 };
 
 /// A folder of recordings is not longer, in files.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::call::ModelInfo;
@@ -32,6 +32,7 @@ pub struct Config {
     pub start_timeout_s: f64,
     /// Whether one token is asked for before a deployment counts as ready, and again after a failure; never while
     /// answers show that it is well. By default of servers of one's own, not of services that cost money.
+    #[serde(serialize_with = "of_ones_own")]
     pub canary: Option<bool>,
     /// How long that token may take, in seconds.
     pub canary_timeout_s: f64,
@@ -40,6 +41,13 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config { start_timeout_s: 600.0, canary: None, canary_timeout_s: 60.0 }
+    }
+}
+
+fn of_ones_own<S: Serializer>(canary: &Option<bool>, serializer: S) -> Result<S::Ok, S::Error> {
+    match canary {
+        Some(canary) => canary.serialize(serializer),
+        None => serializer.serialize_str("for servers of one's own"),
     }
 }
 

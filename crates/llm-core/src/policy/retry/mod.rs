@@ -5,18 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Build, Level, Policy};
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
-use crate::provider::settings;
+use crate::provider::{defaults, settings};
 use budget::Budget;
 
 /// The registration.
-pub const RETRY: Policy =
-    Policy { name: "retry", about: "tries again what may succeed a little later", level: Level::Model, wrap };
+pub const RETRY: Policy = Policy {
+    name: "retry",
+    about: "tries again what may succeed a little later",
+    level: Level::Model,
+    defaults: defaults::<Config>,
+    wrap,
+};
 
 /// How often, and how long apart. The numbers are those of OpenAI's own clients.
 ///
@@ -24,7 +29,7 @@ pub const RETRY: Policy =
 /// let patient = llm_core::policy::retry::Config { max_retries: 5, ..Default::default() };
 /// assert_eq!((patient.wait_ms, patient.longest_wait_ms), (500, 8_000));
 /// ```
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Attempts after the first.
