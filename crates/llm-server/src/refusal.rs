@@ -53,3 +53,25 @@ pub(crate) fn from_below(error: Error) -> Error {
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_the_status_that_the_guide_tells() {
+        let guide = include_str!("../../../docs/errors.md");
+        for kind in Kind::ALL {
+            let row = guide.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.name()))).expect("a row");
+            let usual = status(&Error::new(kind, "x")).as_u16();
+            let codes = ["method_not_allowed", "body_timeout", "body_too_large"];
+            let others = codes.map(|code| status(&Error::new(kind, "x").code(code)).as_u16());
+            let told = if others == [usual; 3] {
+                usual.to_string()
+            } else {
+                format!("{usual} ({})", others.map(|other| other.to_string()).join(", "))
+            };
+            assert_eq!(row.split('|').nth(5).map(str::trim), Some(&*told), "{row}");
+        }
+    }
+}

@@ -8,3 +8,4 @@ mod program;
 mod readme;
 mod serve;
 mod startup;
+mod troubleshooting;
