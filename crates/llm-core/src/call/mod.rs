@@ -406,19 +406,6 @@ impl Request {
             Request::Models => "",
         }
     }
-
-    /// Its fields that have no place of their own.
-    fn extra(&self) -> Option<&serde_json::Map<String, Value>> {
-        match self {
-            Request::Chat(r) => Some(&r.extra),
-            Request::Complete(r) => Some(&r.extra),
-            Request::Embed(r) => Some(&r.extra),
-            Request::Rerank(r) => Some(&r.extra),
-            Request::Score(r) => Some(&r.extra),
-            Request::Tokenize(r) => Some(&r.extra),
-            Request::Detokenize(_) | Request::Models => None,
-        }
-    }
 }
 
 macro_rules! requests {
