@@ -14,7 +14,7 @@ impl Provider for Mirror {
     }
 }
 
-const MIRROR: Kind = Kind { name: "mirror", about: "says everything backwards", build: |_| Ok(Arc::new(Mirror)) };
+const MIRROR: Kind = Kind::new("mirror", "says everything backwards", |_| Ok(Arc::new(Mirror)));
 
 #[tokio::main]
 async fn main() -> Result<()> {

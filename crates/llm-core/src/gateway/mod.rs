@@ -73,7 +73,7 @@ impl Gateway {
     ///         self.0.fetch_add(1, Ordering::Relaxed);
     ///     }
     /// }
-    /// const PARROT: Kind = Kind { name: "parrot", about: "says it again", build: |_| Ok(Arc::new(Fake::says(""))), defaults: || serde_json::Value::Null };
+    /// const PARROT: Kind = Kind::new("parrot", "says it again", |_| Ok(Arc::new(Fake::says(""))));
     ///
     /// let (config, count) = (Config::from_toml("[models.polly]\nprovider = 'parrot'")?, Arc::<Count>::default());
     /// let llm = Llm::over(Gateway::with(&config, &[PARROT], count.clone())?);

@@ -61,6 +61,20 @@ pub struct Kind {
     pub defaults: fn() -> serde_json::Value,
 }
 
+impl Kind {
+    /// A kind without settings that have defaults.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use llm_core::provider::{Kind, fake::Fake};
+    /// const PARROT: Kind = Kind::new("parrot", "says it again", |_| Ok(Arc::new(Fake::says(""))));
+    /// assert!((PARROT.defaults)().is_null());
+    /// ```
+    pub const fn new(name: &'static str, about: &'static str, build: fn(&Table) -> Result<Arc<dyn Provider>>) -> Kind {
+        Kind { name, about, build, defaults: || serde_json::Value::Null }
+    }
+}
+
 impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Kind({})", self.name)
