@@ -20,15 +20,24 @@ impl House {
 
     /// The same with further kinds of provider, such as the engine's.
     pub fn with(toml: &str, kinds: &[llm_core::provider::Kind]) -> House {
+        House::build(toml, kinds).expect("the test's configuration")
+    }
+
+    /// The same, for tests of what is wrong.
+    pub fn try_of(toml: &str) -> llm_core::Result<House> {
+        House::build(toml, &[])
+    }
+
+    fn build(toml: &str, kinds: &[llm_core::provider::Kind]) -> llm_core::Result<House> {
         let mut table: toml::Table = toml.parse().expect("the test's TOML");
-        let mut config = llm_server::Config::take(&mut table).expect("the test's [server]");
+        let mut config = llm_server::Config::take(&mut table)?;
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.metrics = None;
         let telemetry = Telemetry::new(Log::to("off").expect("no log")).expect("metrics");
-        let models = Config::from_table(table).expect("the test's models");
-        let gateway = Arc::new(Gateway::with(&models, kinds, telemetry.clone()).expect("the test's models"));
-        let server = llm_server::start(config, gateway.clone(), telemetry).expect("a free port");
-        House { gateway, server }
+        let models = Config::from_table(table)?;
+        let gateway = Arc::new(Gateway::with(&models, kinds, telemetry.clone())?);
+        let server = llm_server::start(config, gateway.clone(), telemetry)?;
+        Ok(House { gateway, server })
     }
 
     /// In front of one upstream, which is asked for the client's own model.

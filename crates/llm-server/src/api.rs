@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -22,21 +23,34 @@ use serde_json::Value;
 
 use crate::ask::{self, Door, Question};
 use crate::asked::Asked;
-use crate::{Config, Telemetry, auth, cors, models, ollama, refusal};
+use crate::keys::Keys;
+use crate::{Config, Telemetry, cors, models, ollama, refusal};
 
 /// What every handler needs.
 pub(crate) struct App {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Config,
+    pub(crate) keys: ArcSwap<Keys>,
     pub(crate) is_draining: AtomicBool,
     pub(crate) since: u64,
 }
 
 impl App {
-    pub(crate) fn new(gateway: Arc<Gateway>, telemetry: Arc<Telemetry>, config: Config) -> Arc<App> {
+    /// # Errors
+    /// `Config`, if the file of keys is wrong.
+    pub(crate) fn new(gateway: Arc<Gateway>, telemetry: Arc<Telemetry>, config: Config) -> Result<Arc<App>> {
+        let keys = ArcSwap::from_pointee(Keys::of(&config)?);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Arc::new(App { gateway, telemetry, config, is_draining: AtomicBool::new(false), since })
+        Ok(Arc::new(App { gateway, telemetry, config, keys, is_draining: AtomicBool::new(false), since }))
+    }
+
+    /// Whether these headers carry a key.
+    ///
+    /// # Errors
+    /// `Unauthorized`.
+    pub(crate) fn opens_for(&self, headers: &HeaderMap) -> Result<()> {
+        self.keys.load().caller(Asked::of(headers).key()).map(drop)
     }
 }
 
@@ -125,10 +139,14 @@ fn metrics_router(app: Arc<App>) -> Router {
 async fn answer(app: Arc<App>, door: Door, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let asked = Asked::of(&head.headers);
-    let question = Question::new(door, &asked);
-    let body = match auth::check(app.config.api_key.as_ref(), asked.key()) {
-        Ok(()) => collect(&app.config, &head.headers, body).await,
-        Err(error) => Err(error),
+    let (caller, refused) = match app.keys.load().caller(asked.key()) {
+        Ok(caller) => (caller, None),
+        Err(error) => (None, Some(error)),
+    };
+    let question = Question::new(door, &asked, caller);
+    let body = match refused {
+        None => collect(&app.config, &head.headers, body).await,
+        Some(error) => Err(error),
     };
     question.answered(&app, body).await.into()
 }
@@ -152,7 +170,7 @@ pub(crate) async fn collect(config: &Config, headers: &HeaderMap, body: Body) ->
 }
 
 async fn list_models(app: Arc<App>, dialect: &'static dyn Dialect, request: Request) -> Response {
-    let key = auth::of(&app.config, request.headers());
+    let key = app.opens_for(request.headers());
     let listed = key.and_then(|()| models::list(&app.gateway, dialect, app.since));
     listed.map_or_else(|e| refusal::response(dialect, &e), |bytes| in_json(StatusCode::OK, bytes))
 }
@@ -205,7 +223,7 @@ async fn no_method(request: Request) -> Response {
 
 /// For those who have the key, or when there is none.
 fn guarded(app: &App, request: &Request, answer: impl FnOnce() -> Result<Response>) -> Response {
-    auth::of(&app.config, request.headers()).and_then(|()| answer()).unwrap_or_else(|e| refuse(&e))
+    app.opens_for(request.headers()).and_then(|()| answer()).unwrap_or_else(|e| refuse(&e))
 }
 
 fn refuse(error: &Error) -> Response {

@@ -1,4 +1,5 @@
 //! A question for a model and its answer, whatever socket they go over.
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -28,6 +29,7 @@ pub(crate) struct Question {
     session: Option<String>,
     patience: Duration,
     trace: Option<String>,
+    caller: Option<Arc<str>>,
 }
 
 /// The answer, before it is HTTP's.
@@ -48,10 +50,10 @@ pub(crate) enum Payload {
 
 impl Question {
     /// A question at this door.
-    pub(crate) fn new((operation, path, dialect): Door, asked: &Asked<'_>) -> Question {
+    pub(crate) fn new((operation, path, dialect): Door, asked: &Asked<'_>, caller: Option<Arc<str>>) -> Question {
         let id = asked.id().map_or_else(|| new_id(fastrand::u128(..)), str::to_owned);
         let (session, patience, trace) = (asked.session(), asked.patience(), asked.trace());
-        Question { operation, dialect, path, id, session, patience, trace }
+        Question { operation, dialect, path, id, session, patience, trace, caller }
     }
 
     /// Asks the gateway; `body` is what the client sent, or why it could not be had.
@@ -78,7 +80,8 @@ impl Question {
         // A client is told that a model is loading, unless it says how long it would wait: it knows that better than we.
         let patience = self.patience.min(Duration::from_secs(app.config.max_patience_s));
         let (session, trace) = (self.session.take(), self.trace.take());
-        let context = Context { patience, session, trace, ..Context::named(&self.id) };
+        let caller = self.caller.as_deref().unwrap_or_default().to_owned();
+        let context = Context { patience, caller, session, trace, ..Context::named(&self.id) };
         Call::read_in(context, self.operation, self.dialect, bytes)
     }
 

@@ -48,7 +48,7 @@ impl Composed {
     /// `Config`, with the place of what is wrong.
     pub fn start(mut self, kinds: &[Kind], key_file: &Path) -> Result<(Server, Option<String>)> {
         let mut new_key = None;
-        if self.server.is_exposed() && self.server.api_key.is_none() {
+        if self.server.is_exposed() && self.server.has_no_key() {
             let (key, is_new) = key::kept(key_file)?;
             new_key = is_new.then(|| key.reveal().to_owned());
             self.server.api_key = Some(key);

@@ -19,6 +19,7 @@ pub const VARIABLES: &[Variable] = &[
     )
     .secret()
     .of("server.api_key"),
+    Variable::new("LLM_KEYS", "a TOML file with more keys, each with a name: see `llm keys`", "").of("server.keys"),
     Variable::new("LLM_CORS", "the origins whose pages may ask, with commas: https://chat.example.com, or *", "")
         .of("server.cors"),
     Variable::new("LLM_TLS_CERT", "a PEM file with the certificate that clients are shown; plain HTTP without", "")
@@ -45,6 +46,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The key that clients must send. `LLM_API_KEY`, or `LLM_API_KEY_FILE` with the path of a file.
     pub api_key: Option<Secret>,
+    /// A TOML file with the hashes of more keys, each with a name; `llm keys` makes them. `LLM_KEYS`.
+    pub keys: Option<PathBuf>,
     /// The origins whose pages may ask: `https://chat.example.com`, or `*`; by default none. `LLM_CORS`, with commas.
     pub cors: Vec<String>,
     /// A PEM file with the certificate that clients are shown, its chain behind it; plain HTTP without. `LLM_TLS_CERT`.
@@ -77,6 +80,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
             api_key: None,
+            keys: None,
             cors: Vec::new(),
             tls_cert: None,
             tls_key: None,
@@ -133,6 +137,7 @@ impl Config {
         if let Some(origins) = get("LLM_CORS") {
             self.cors = origins.split(',').map(|origin| origin.trim().to_owned()).collect();
         }
+        self.keys = get("LLM_KEYS").map(PathBuf::from).or(self.keys);
         self.tls_cert = get("LLM_TLS_CERT").map(PathBuf::from).or(self.tls_cert);
         self.tls_key = get("LLM_TLS_KEY").map(PathBuf::from).or(self.tls_key);
         self.log = get("LLM_LOG").unwrap_or(self.log);
@@ -153,6 +158,11 @@ impl Config {
             differ.push("api_key".into());
         }
         differ
+    }
+
+    /// Whether nobody needs a key.
+    pub(crate) fn has_no_key(&self) -> bool {
+        self.api_key.is_none() && self.keys.is_none()
     }
 
     /// Whether others than this machine can reach it.

@@ -32,7 +32,7 @@ pub fn kept(path: &Path) -> Result<(Secret, bool)> {
     Ok((Secret::new(key), true))
 }
 
-fn made() -> std::io::Result<String> {
+pub(crate) fn made() -> std::io::Result<String> {
     let mut random = [0u8; 24];
     getrandom::fill(&mut random).map_err(|e| std::io::Error::other(e.to_string()))?;
     Ok(random.iter().fold("sk-".to_owned(), |key, byte| key + &format!("{byte:02x}")))

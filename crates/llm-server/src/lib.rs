@@ -4,11 +4,11 @@
 mod api;
 mod ask;
 mod asked;
-mod auth;
 pub mod compose;
 mod config;
 mod cors;
 pub mod key;
+pub mod keys;
 mod line;
 pub mod log;
 mod models;

@@ -41,7 +41,8 @@ fn run() -> llm_core::Result<()> {
     }
     eprintln!("listening on http://{}", server.address);
     let again = move || read(&arguments).map(|(composed, ..)| composed).map_err(|error| error.to_string());
-    llm_server::until_signal(server, Reload::new(file.into_iter().chain([".env".into()]).collect(), again))
+    let files = file.into_iter().chain(server.files()).collect();
+    llm_server::until_signal(server, Reload::new(files, again))
 }
 
 /// The configuration, the file it stands in if there is one, and the file of a key of the server's own making.

@@ -11,7 +11,7 @@ use llm_core::{Error, Kind, Result};
 use serde_json::{Value, json};
 
 use crate::api::{App, collect, json as answer};
-use crate::{auth, models, refusal};
+use crate::{models, refusal};
 
 /// No release of Ollama's: clients that ask whether it is new enough take this one for a build of today.
 const VERSION: &str = "0.0.0";
@@ -36,7 +36,7 @@ async fn version() -> Response {
 
 /// Nobody's client needs to know; those that ask show what it says.
 async fn running(State(app): State<Arc<App>>, request: Request) -> Response {
-    let is_known = auth::of(&app.config, request.headers());
+    let is_known = app.opens_for(request.headers());
     is_known.map_or_else(|e| refuse(&e), |()| answer(StatusCode::OK, &json!({"models": []})))
 }
 
@@ -45,7 +45,7 @@ async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 async fn shown(app: &App, request: Request) -> Result<Value> {
-    auth::of(&app.config, request.headers())?;
+    app.opens_for(request.headers())?;
     let (head, body) = request.into_parts();
     let bytes = collect(&app.config, &head.headers, body).await?;
     let wrong = |e| Error::invalid("the body is not valid JSON").code("invalid_json").because(e);

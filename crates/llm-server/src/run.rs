@@ -2,6 +2,7 @@
 //!
 //! A runtime that steals work pays for it at every wake-up: on bodies of 37 KB it costs a sixth more.
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::api::{App, Routes};
 use crate::compose::Composed;
+use crate::keys::Keys;
 use crate::sockets::{self, Limits};
 use crate::{Config, Telemetry, tls};
 
@@ -35,7 +37,7 @@ pub struct Server {
 /// # Errors
 /// `Config` if an address cannot be had, or others could reach a server that has no key.
 pub fn start(config: Config, gateway: Arc<Gateway>, telemetry: Arc<Telemetry>) -> Result<Server> {
-    if config.is_exposed() && config.api_key.is_none() {
+    if config.is_exposed() && config.has_no_key() {
         let message =
             format!("{} can be reached from other machines, and no key is set: set LLM_API_KEY", config.listen);
         return Err(Error::config(message).at("listen"));
@@ -62,7 +64,7 @@ pub fn start(config: Config, gateway: Arc<Gateway>, telemetry: Arc<Telemetry>) -
         tls: Arc::new(tls::of(&config).map_err(|e| e.at("server"))?.into()),
     };
     let tls = limits.tls.clone();
-    let app = App::new(gateway, telemetry, config);
+    let app = App::new(gateway, telemetry, config)?;
     let routes = Routes::api(app.clone()).map_err(|e| e.at("server"))?;
     let mut threads = Vec::new();
     let mut metrics = metrics.map(|listener| (listener, Routes::metrics(app.clone())));
@@ -103,11 +105,24 @@ impl Server {
         applied.map(|()| self.app.config.differences(&composed.server))
     }
 
+    /// The files beside the configuration's own that are read anew when they change.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let config = &self.app.config;
+        [&config.keys, &config.tls_cert, &config.tls_key]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .chain([".env".into()])
+            .collect()
+    }
+
     fn apply(&self, composed: &Composed) -> Result<()> {
         // A certificate that was renewed stands in the same files; where there was none, clients speak plainly.
         let certificate = tls::of(&self.app.config).map_err(|e| e.at("server"))?;
+        let keys = Keys::of(&self.app.config)?;
         self.app.gateway.reload(&composed.models)?;
         self.tls.store(certificate);
+        self.app.keys.store(Arc::new(keys));
         Ok(())
     }
 

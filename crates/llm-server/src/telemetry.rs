@@ -194,6 +194,10 @@ impl Observer for Telemetry {
         self.log.line(|out| {
             let _ = write!(out, r#"{{"ts":{},"id":""#, Thousandths(now()));
             escape(&outcome.call.context.id, out);
+            if !outcome.call.context.caller.is_empty() {
+                out.extend_from_slice(br#"","caller":""#);
+                escape(&outcome.call.context.caller, out);
+            }
             let _ = write!(out, r#"","operation":"{}","model":""#, operation.name());
             escape(outcome.model, out);
             let _ = write!(out, r#"","outcome":"{word}","ms":{}"#, Thousandths(outcome.total.as_micros()));

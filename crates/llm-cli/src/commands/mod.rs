@@ -3,6 +3,7 @@ mod check;
 mod completions;
 mod config;
 mod embed;
+mod keys;
 mod models;
 mod serve;
 mod tokens;
@@ -19,6 +20,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     tokens::TOKENS,
     check::CHECK,
     config::CONFIG,
+    keys::KEYS,
     completions::COMPLETIONS,
 ];
 

@@ -53,7 +53,7 @@ fn run(matches: &ArgMatches) -> Run {
     greet(&server);
     let file =
         source.config.clone().or_else(|| environment.get("LLM_CONFIG").filter(|f| !f.is_empty()).map(Into::into));
-    let files = file.into_iter().chain([".env".into()]).collect();
+    let files = file.into_iter().chain(server.files()).collect();
     let again = move || House::read_with(&source, &options).map(|house| house.composed).map_err(|stop| stop.says);
     Ok(llm_server::until_signal(server, Reload::new(files, again))?)
 }

@@ -148,3 +148,13 @@ fn a_question_that_names_no_model_goes_to_one_that_can_answer_it() {
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     assert_eq!(ended(&mut child), 0);
 }
+
+#[test]
+fn a_key_is_told_once_and_its_file_holds_only_its_hash() {
+    let ran = Program::new().run(&["keys", "new", "alice"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let key = ran.err.split_whitespace().last().unwrap();
+    assert!(key.starts_with("sk-") && !ran.out.contains(key), "{ran:?}");
+    let file: toml::Table = ran.out.parse().unwrap();
+    assert_eq!(file["keys"][0]["name"].as_str(), Some("alice"));
+}

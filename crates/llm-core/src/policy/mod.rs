@@ -2,6 +2,7 @@
 pub mod keep;
 pub mod observe;
 pub mod queue;
+pub mod quota;
 pub mod retry;
 pub mod timeout;
 
@@ -17,6 +18,7 @@ pub use observe::{Observer, Outcome};
 /// The policies, outermost first, each with the reason for its place.
 pub const POLICIES: &[Policy] = &[
     observe::OBSERVE, // sees everything, the wait in the queue too
+    quota::QUOTA,     // before the line: whoever has had enough need not wait to be told
     queue::QUEUE,     // a call keeps its turn while it backs off
     retry::RETRY,     // outside the selection, so that the next attempt goes elsewhere
     timeout::TIMEOUT, // of one attempt at one deployment, not counting the wait

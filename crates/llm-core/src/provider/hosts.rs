@@ -204,10 +204,10 @@ pub fn able(operation: Operation) -> String {
 fn build(host: &'static Host, table: &Table) -> Result<Arc<dyn Provider>> {
     let config: Config = settings(table)?;
     let tokenizer = config.tokenizer.clone();
-    let http = Arc::new(Http::new(host, config)?);
+    let asked = (host.around)(Arc::new(Http::new(host, config)?));
     match tokenizer {
-        Some(path) => tokens::of_path(http, &path).map_err(|e| e.at("tokenizer")),
-        None => Ok((host.around)(http)),
+        Some(path) => tokens::of_path(asked, &path).map_err(|e| e.at("tokenizer")),
+        None => Ok(asked),
     }
 }
 

@@ -4,7 +4,6 @@ use httparse::{EMPTY_HEADER, Header, Status};
 use crate::api::{App, asked};
 use crate::ask::{Door, Question};
 use crate::asked::Asked;
-use crate::auth;
 
 /// A longer head is no plain one.
 const LONGEST: usize = 16 << 10;
@@ -42,8 +41,8 @@ impl Head {
             return None;
         }
         let asked = Asked::read(request.headers.iter().map(|header| (header.name, header.value)));
-        let may_ask = auth::check(app.config.api_key.as_ref(), asked.key()).is_ok();
-        (may_ask && body <= app.config.max_body).then(|| (Question::new(door, &asked), body))
+        let caller = app.keys.load().caller(asked.key()).ok()?;
+        (body <= app.config.max_body).then(|| (Question::new(door, &asked, caller), body))
     }
 }
 

@@ -1,0 +1,44 @@
+//! Keys with names: each opens, each has its own quota, and a running server takes over what the file says.
+use llm_server::keys::Entry;
+use llm_tests::house::House;
+use llm_tests::http;
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+
+const QUESTION: &str = r#"{"model":"m","messages":[{"role":"user","content":"?"}]}"#;
+
+async fn ask(house: &House, key: &str) -> Response {
+    let request = http::client().post(format!("{}/v1/chat/completions", house.url())).bearer_auth(key);
+    request.body(QUESTION).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn each_key_opens_and_each_has_its_own_quota() {
+    let ((alice, first), (bob, second)) = (Entry::new("alice").unwrap(), Entry::new("bob").unwrap());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), first.toml() + &second.toml()).unwrap();
+    let house = House::of(&format!(
+        "[server]\nkeys = '{}'\n[quota]\nrequests_per_minute = 2\n[models.m]\nprovider = 'fake'\nsays = 'hi'",
+        file.path().display()
+    ));
+    for _ in 0..2 {
+        assert_eq!(ask(&house, alice.reveal()).await.status(), StatusCode::OK);
+    }
+    let refused = ask(&house, alice.reveal()).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=30).contains(&wait), "{wait}");
+    let error: Value = serde_json::from_slice(&refused.bytes().await.unwrap()).unwrap();
+    assert_eq!(error["error"]["code"], "rate_limit_exceeded");
+    assert_eq!(ask(&house, bob.reveal()).await.status(), StatusCode::OK);
+    for wrong in ["sk-wrong", "", &first.sha256] {
+        assert_eq!(ask(&house, wrong).await.status(), StatusCode::UNAUTHORIZED, "{wrong}");
+    }
+}
+
+#[test]
+fn a_file_of_keys_that_cannot_be_read_is_an_error_and_not_an_open_door() {
+    let missing = House::try_of("[server]\nkeys = '/no/such.toml'\n[models.m]\nprovider = 'fake'");
+    let error = missing.err().unwrap().to_string();
+    assert!(error.starts_with("server.keys: /no/such.toml: cannot be read"), "{error}");
+}
