@@ -282,6 +282,18 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_has_a_word_of_its_own() {
+        let words = std::collections::BTreeSet::from(Kind::ALL.map(Kind::name));
+        assert_eq!(words.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn for_programmers_the_kind_and_the_cause_are_printed_too() {
+        let error = Error::config("is no number").at("port").because("x".parse::<u16>().unwrap_err());
+        assert_eq!(format!("{error:?}"), "config: port: is no number (because invalid digit found in string)");
+    }
+
+    #[test]
     fn an_error_is_one_pointer_wide() {
         assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
     }

@@ -12,6 +12,8 @@ mod mock;
 pub mod scenarios;
 mod served;
 mod shapes;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use conformance::{Complaints, Subject};
