@@ -17,7 +17,7 @@ run: ## install what is missing, build, fetch the models, serve, ask one questio
 test: ## decide whether it works: formats, licences, lints, unit, house, vLLM, docs, make run
 	@$(in_env) scripts/check
 
-test-long: ## the same at full counts (LLM_TEST_FACTOR, 10), and the benches
+test-long: ## the same at full counts (LLM_TEST_FACTOR, 10), the coverage of llm-core, and the benches
 	@LLM_TEST_FACTOR=$${LLM_TEST_FACTOR:-10} $(in_env) scripts/check --long
 
 test-%: ## one stage of it: tools format deny scripts build clippy unit vllm house vllm-own features docs run

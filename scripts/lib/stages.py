@@ -84,8 +84,9 @@ STAGES = {stage.name: stage for stage in [
     Stage("features", "llm-core with each feature, and its public API", features, 20, needs=("tools",)),
     Stage("docs", "cargo doc, doc tests", docs, 15, needs=("tools",)),
     Stage("run", "make run's own way to one answer", lambda: [["scripts/run", "--once"]], 10, needs=("build",)),
+    Stage("coverage", "the lines of llm-core that its tests run", lambda: [["scripts/setup", "tarpaulin"], ["scripts/coverage"]], 30, needs=("tools",)),
     Stage("bench", "the server beside nginx", bench, 60, needs=("tools",)),
     Stage("bench-engine", "the engine beside llama.cpp's server", lambda: [["scripts/setup"], ["scripts/bench-engine"]], 60, needs=("tools",)),
 ]}
 LONG = list(STAGES)
-SHORT = [name for name in STAGES if not name.startswith("bench")]
+SHORT = [name for name in STAGES if name != "coverage" and not name.startswith("bench")]
