@@ -1,4 +1,5 @@
-//! What the tests from outside share: a stand-in for vLLM and real ones, a load of clients, and the bench.
+//! What the tests from outside share: a stand-in for vLLM and real ones, a load of clients, the stories that every
+//! door tells, and the bench.
 
 /// The Rust in README.md is compiled and run.
 #[cfg(doctest)]
@@ -11,5 +12,6 @@ pub mod house;
 pub mod http;
 pub mod load;
 pub mod raw;
+pub mod stories;
 pub mod upstream;
 pub mod vllm;

@@ -10,6 +10,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::{env, io};
 
+use crate::http;
+
 /// A vLLM that has answered its first question.
 pub struct Vllm {
     base_url: String,
@@ -57,6 +59,17 @@ impl Vllm {
     /// The name it serves its model under.
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// How many requests it works on now, by its own word.
+    ///
+    /// # Panics
+    /// If it does not tell.
+    pub fn running(&self) -> usize {
+        let (_, metrics) = http::get(&format!("{}/metrics", self.base_url.trim_end_matches("/v1")));
+        let line = metrics.lines().find(|line| line.starts_with("vllm:num_requests_running"));
+        let number = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        number.expect("vLLM tells what runs") as usize
     }
 
     /// Ends it as a crash would: no goodbye, and it is gone when this returns.

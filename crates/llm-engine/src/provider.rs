@@ -89,7 +89,8 @@ impl Provider for EngineProvider {
 
     fn serves(&self) -> Operations {
         // Whether a file chats or embeds is known when it is loaded; until then it may be asked for both.
-        Operations::ALL
+        use Operation::*;
+        [Chat, Complete, Embed, Tokenize, Detokenize, Models].into()
     }
 
     fn width(&self) -> Option<usize> {
@@ -126,6 +127,7 @@ fn begin_completion(engine: &Engine, complete: &CompleteRequest) -> Result<Begun
 }
 
 fn begin_embedding(engine: &Engine, embed: &EmbedRequest) -> Result<Begun> {
+    request::refuse_what_is_no_text(embed)?;
     if embed.dimensions.is_some_and(|dimensions| dimensions as usize != engine.dimensions()) {
         let why = format!("this model's vectors have {} dimensions and cannot be shortened", engine.dimensions());
         return Err(Error::new(Kind::Unsupported, why).param("dimensions"));

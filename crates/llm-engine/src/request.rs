@@ -2,7 +2,7 @@
 
 use crate::engine::Wish;
 use crate::logprobs::{Style, Wanted};
-use llm_core::{ChatRequest, CompleteRequest, Content, Error, Kind, Message, Result, Sampling};
+use llm_core::{ChatRequest, CompleteRequest, Content, EmbedRequest, Error, Kind, Message, Result, Sampling};
 use serde_json::{Map, Value};
 
 /// Fields that change what an answer must be. To ignore one would be a wrong answer; so it is refused unless it says what
@@ -62,6 +62,9 @@ fn wish(sampling: &Sampling, logprobs: Option<Wanted>, extra: &Map<String, Value
 
 /// The messages as the template engine reads them; it knows text only.
 pub(crate) fn messages(messages: &[Message]) -> Result<Value> {
+    if messages.is_empty() {
+        return Err(Error::invalid("`messages` must have at least one message").param("messages"));
+    }
     for message in messages {
         refuse_media(&message.content)?;
     }
@@ -78,6 +81,18 @@ fn refuse_media(content: &Content) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is embedded are texts, and at least one: nobody would ever answer a question for no vector.
+pub(crate) fn refuse_what_is_no_text(embed: &EmbedRequest) -> Result<()> {
+    if !embed.messages.is_empty() {
+        let why = "the engine embeds texts, not `messages`: send `input`, or images to a model on vLLM";
+        return Err(Error::new(Kind::Unsupported, why).param("messages"));
+    }
+    match embed.input.is_empty() {
+        true => Err(Error::invalid("`input` must have at least one text").param("input")),
+        false => Ok(()),
+    }
 }
 
 /// Calls that a model writes would come back as text, which no client understands. `tool_choice: "none"` hides tools.
@@ -166,6 +181,20 @@ mod tests {
         assert_eq!((error.kind(), error.get_param()), (Kind::Unsupported, Some("tools")));
         let none = Map::from_iter([("tool_choice".to_owned(), json!("none"))]);
         assert!(refuse_tools(&tools, &none).is_ok() && refuse_tools(&[], &Map::new()).is_ok());
+    }
+
+    #[test]
+    fn nothing_to_embed_is_the_callers_mistake_and_a_conversation_is_no_text() {
+        let refused = |request: EmbedRequest| refuse_what_is_no_text(&request).err().map(|error| error.kind());
+        assert_eq!(refused(EmbedRequest::new(["a"])), None);
+        assert_eq!(refused(EmbedRequest::default()), Some(Kind::Invalid));
+        let conversation = EmbedRequest { messages: vec![Message::user("a")], ..EmbedRequest::default() };
+        assert_eq!(refused(conversation), Some(Kind::Unsupported));
+    }
+
+    #[test]
+    fn nobody_answers_no_message() {
+        assert_eq!(messages(&[]).unwrap_err().get_param(), Some("messages"));
     }
 
     #[test]

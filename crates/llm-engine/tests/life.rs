@@ -98,7 +98,7 @@ async fn weights_that_are_no_numbers_fail_the_answer_and_not_the_program() {
 async fn the_house_builds_an_engine_from_its_settings_and_asks_what_it_is() {
     let settings = format!("path = {:?}\ncontext = 2048\nthreads = 1", tiny_chat());
     let engine = (KIND.build)(&settings.parse().unwrap()).unwrap();
-    assert!(engine.serves().contains(Operation::Chat));
+    assert!(engine.serves().contains(Operation::Chat) && !engine.serves().contains(Operation::Rerank));
     engine.life().unwrap().load().await.unwrap();
     let call = llm_core::Call::new(Request::Models, llm_core::Delivery::Whole);
     let Frame::Models(models) = engine.call(&call).await.unwrap().events().next().await.unwrap().unwrap() else {

@@ -61,9 +61,11 @@ fn tidy(text: &str) -> String {
 }
 
 fn kind(status: u16, json: &Value, message: &str) -> Kind {
+    if let Some(kind) = json["error"]["code"].as_str().and_then(kind_of_code) {
+        return kind;
+    }
     let says = |words: &[&str]| words.iter().any(|w| message.contains(w));
     match status {
-        400 | 413 | 422 if json["error"]["code"] == "context_length_exceeded" => Kind::ContextLength,
         400 | 413 | 422
             if says(&[
                 "maximum context length",
@@ -85,6 +87,36 @@ fn kind(status: u16, json: &Value, message: &str) -> Kind {
         500 if says(&["after shutdown"]) => Kind::Unavailable,
         400..=499 => Kind::Invalid,
         _ => Kind::Upstream,
+    }
+}
+
+/// The words of OpenAI and of our own server: so a refusal keeps its kind on its way through one more house.
+fn kind_of_code(code: &str) -> Option<Kind> {
+    Some(match code {
+        "context_length_exceeded" => Kind::ContextLength,
+        "model_loading" => Kind::Loading,
+        "model_not_found" => Kind::NotFound,
+        "queue_full" => Kind::Overloaded,
+        "unsupported" => Kind::Unsupported,
+        _ => return None,
+    })
+}
+
+/// A failure that came inside a stream, where no status tells the kind: the code may be one, else the type implies it.
+pub(super) fn failure(body: &[u8]) -> Error {
+    let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let code = json["error"]["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+    refusal(code.unwrap_or_else(|| status_of_type(&json["error"]["type"])), body)
+}
+
+fn status_of_type(word: &Value) -> u16 {
+    match word.as_str() {
+        Some("invalid_request_error") => 400,
+        Some("authentication_error") => 401,
+        Some("rate_limit_error") => 429,
+        Some("service_unavailable_error") => 503,
+        Some("timeout_error") => 504,
+        _ => 500,
     }
 }
 
@@ -115,6 +147,30 @@ mod tests {
         }
         let error = refusal(400, br#"{"error":{"message":"This model's maximum context length is 2048 tokens."}}"#);
         assert_eq!(error.get_code(), Some("context_length_exceeded"));
+    }
+
+    #[test]
+    fn what_we_refuse_is_understood_as_the_same_by_another_house() {
+        for (kind, status) in [
+            (Kind::Invalid, 400),
+            (Kind::Unsupported, 400),
+            (Kind::ContextLength, 400),
+            (Kind::Unauthorized, 401),
+            (Kind::RateLimited, 429),
+            (Kind::Overloaded, 503),
+            (Kind::Loading, 503),
+            (Kind::Timeout, 504),
+            (Kind::Upstream, 502),
+        ] {
+            let error = Error::new(kind, "the words are of no matter").param("model");
+            // Behind a status, and inside a stream that had begun with comments.
+            for read in [refusal(status, &body(&error)), failure(&body(&error))] {
+                let told = (read.kind(), read.message(), read.get_param(), read.get_code());
+                assert_eq!(told, (kind, error.message(), error.get_param(), error.get_code()));
+            }
+        }
+        let unknown = body(&Error::new(Kind::NotFound, "no such model: gpt-9").code("model_not_found").param("model"));
+        assert!([refusal(404, &unknown), failure(&unknown)].iter().all(|read| read.kind() == Kind::NotFound));
     }
 
     #[test]

@@ -33,18 +33,13 @@ fn data_of(data: &[u8]) -> Glance {
 
 fn body(json: &[u8]) -> Glance {
     if is_failure(json) {
-        return Glance { failure: Some(failure(json)), ..Glance::default() };
+        return Glance { failure: Some(errors::failure(json)), ..Glance::default() };
     }
     Glance { is_finished: is_finished(json), usage: usage(json), ..Glance::default() }
 }
 
 fn is_failure(json: &[u8]) -> bool {
     json.starts_with(b"{\"error\"") || json.starts_with(b"{\"object\":\"error\"")
-}
-
-fn failure(json: &[u8]) -> crate::Error {
-    let status = serde_json::from_slice::<serde_json::Value>(json).ok().and_then(|v| v["error"]["code"].as_u64());
-    errors::refusal(status.and_then(|s| u16::try_from(s).ok()).unwrap_or(500), json)
 }
 
 fn is_finished(json: &[u8]) -> bool {

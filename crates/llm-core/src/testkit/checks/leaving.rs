@@ -1,8 +1,9 @@
 //! That it stops when it is left: in the middle of its answer, and before it has begun.
-use std::task::{Context as Task, Poll, Waker};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 
 use super::{Kept, holds, told};
 use crate::call::*;
@@ -39,14 +40,16 @@ pub(super) async fn at_once(subject: &Subject<'_>) -> Kept {
 
 /// Drives a call until its work runs, or it has answered.
 async fn begins<T>(answer: &mut BoxFuture<'_, T>, running: &(dyn Fn() -> usize + Send + Sync)) -> Option<T> {
-    for _ in 0..1_000 {
-        if let Poll::Ready(answer) = answer.as_mut().poll(&mut Task::from_waker(Waker::noop())) {
-            return Some(answer);
+    let runs = async {
+        for _ in 0..1_000 {
+            if running() > 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        if running() > 0 {
-            return None;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    match select(answer, pin!(runs)).await {
+        Either::Left((answer, _)) => Some(answer),
+        Either::Right(_) => None,
     }
-    None
 }
