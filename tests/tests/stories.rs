@@ -20,7 +20,7 @@ static ENGINES: Mutex<Vec<Arc<EngineProvider>>> = Mutex::new(Vec::new());
 /// One door at a time: they count what runs on any engine.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-const WATCHED: Kind = Kind { name: "engine", about: llm_engine::KIND.about, build };
+const WATCHED: Kind = Kind { build, ..llm_engine::KIND };
 
 fn build(table: &toml::Table) -> Result<Arc<dyn Provider>> {
     let engine = Arc::new(EngineProvider::new(settings(table)?)?);

@@ -1,0 +1,79 @@
+//! A vLLM that starts after the gateway, dies in mid-answer and comes back: what clients see, and what the status says.
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use llm_tests::house::House;
+use llm_tests::http;
+use llm_tests::vllm::Vllm;
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+async fn ask(house: &House, question: &str, stream: bool, wait: u32) -> Response {
+    let messages = json!([{"role": "user", "content": question}]);
+    let body =
+        json!({"model": "tiny-chat", "messages": messages, "stream": stream, "temperature": 0, "max_tokens": 200});
+    let request = http::client().post(format!("{}/v1/chat/completions", house.url())).json(&body);
+    request.header("prefer", format!("wait={wait}")).send().await.unwrap()
+}
+
+fn status(house: &House) -> &'static str {
+    house.gateway.models()[0].status
+}
+
+async fn becomes(house: &House, wanted: &str, within: Duration) {
+    let since = Instant::now();
+    while status(house) != wanted {
+        assert!(since.elapsed() < within, "it is {} and not {wanted}", status(house));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn starts(port: u16) -> Vllm {
+    tokio::task::spawn_blocking(move || Vllm::own(&format!("chat:{port}"))).await.unwrap()
+}
+
+async fn refusal(response: Response) -> (StatusCode, bool, Value) {
+    let (status, says_when) = (response.status(), response.headers().contains_key("retry-after"));
+    let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    (status, says_when, body["error"]["code"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_starts_late_and_dies_in_mid_answer_is_told_as_it_is_and_is_back_by_itself() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let house = House::of(&format!(
+        "[models.tiny-chat]\nprovider = 'vllm'\nbase_url = 'http://127.0.0.1:{port}'\nretry = {{ max_retries = 0 }}"
+    ));
+    becomes(&house, "loading", Duration::from_secs(5)).await;
+    assert_eq!(http::get(&format!("{}/ready", house.url())).0, 503);
+    let told = refusal(ask(&house, "hello", false, 0).await).await;
+    assert_eq!(told, (StatusCode::SERVICE_UNAVAILABLE, true, "model_loading".into()));
+
+    // Whoever would wait is answered as soon as it is there.
+    let (vllm, patient) = tokio::join!(starts(port), ask(&house, "What is the capital of France?", true, 600));
+    let answer = patient.text().await.unwrap();
+    assert!(answer.contains("data: [DONE]") && !answer.contains("\"error\""), "{answer}");
+    becomes(&house, "ready", Duration::from_secs(10)).await;
+    assert_eq!(http::get(&format!("{}/ready", house.url())).0, 200);
+    let card: Value = serde_json::from_str(&http::get(&format!("{}/v1/models", house.url())).1).unwrap();
+    assert_eq!(card["data"][0]["status"]["value"], "ready");
+    assert!(card["data"][0]["max_model_len"].as_u64() > Some(0), "{card}");
+    assert!(!card.to_string().contains("127.0.0.1"), "where it is is nobody's business: {card}");
+
+    let mut stream = ask(&house, "Count to 80.", true, 0).await.bytes_stream();
+    let mut said = stream.next().await.unwrap().unwrap().to_vec();
+    tokio::task::spawn_blocking(|| vllm.kill()).await.unwrap();
+    while let Some(more) = stream.next().await {
+        said.extend_from_slice(&more.expect("the connection ends as it should"));
+    }
+    let said = String::from_utf8(said).unwrap();
+    let (_, end) = said.rsplit_once("data: {\"error\"").expect("an error event");
+    assert!(end.ends_with("data: [DONE]\n\n") && said.matches("[DONE]").count() == 1, "{said}");
+    becomes(&house, "error", Duration::from_secs(5)).await;
+    let (code, says_when, _) = refusal(ask(&house, "hello", false, 0).await).await;
+    assert!(matches!(code, StatusCode::SERVICE_UNAVAILABLE) && says_when, "{code}");
+
+    let _again = starts(port).await;
+    becomes(&house, "ready", Duration::from_secs(40)).await; // it rests for half a minute at most
+    assert_eq!(ask(&house, "hello", false, 0).await.status(), StatusCode::OK);
+}
