@@ -13,6 +13,8 @@ use crate::error::{Error, Kind, Result};
 /// When to ask again for a model that is being loaded, and for one that is drained.
 const LOADED: Duration = Duration::from_secs(5);
 const DRAINED: Duration = Duration::from_secs(30);
+/// How often a model that says of itself that it loads is asked again, at the least.
+const ASKS_AGAIN: Duration = Duration::from_secs(2);
 /// How often those who wait for a model look whether it is there.
 const LOOKS_AGAIN: Duration = Duration::from_millis(500);
 
@@ -103,7 +105,7 @@ impl Selection {
     }
 
     /// Waits until somebody who can be asked this is ready, for those who have the patience.
-    async fn is_ready_in_time(&self, call: &Call) -> bool {
+    async fn is_ready_within(&self, left: Duration, call: &Call) -> bool {
         let able = || self.candidates.iter().filter(|c| c.stack.serves().contains(call.operation));
         let ready = async {
             loop {
@@ -115,9 +117,7 @@ impl Selection {
                 tokio::time::sleep(LOOKS_AGAIN).await;
             }
         };
-        let left = call.context.deadline.map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()));
-        let patience = call.context.patience.min(left.unwrap_or(Duration::MAX));
-        tokio::time::timeout(patience, ready).await.is_ok()
+        tokio::time::timeout(left, ready).await.is_ok()
     }
 }
 
@@ -127,6 +127,12 @@ fn share<'c>(awake: impl Iterator<Item = &'c Candidate>) -> usize {
     (load * 5).div_ceil(all.max(1) * 4)
 }
 
+/// How long a call may wait for a model, from now.
+fn patience(call: &Call) -> Duration {
+    let left = call.context.deadline.map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()));
+    call.context.patience.min(left.unwrap_or(Duration::MAX))
+}
+
 fn loading(name: &str) -> Error {
     Error::new(Kind::Loading, format!("{name} is being loaded")).retry_after(LOADED)
 }
@@ -134,16 +140,20 @@ fn loading(name: &str) -> Error {
 impl Provider for Selection {
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         Box::pin(async move {
-            match self.attempt(call).await {
-                // Who has its own life was waited for already.
-                Err(error) if error.kind() == Kind::Loading && self.is_remote() && !call.context.patience.is_zero() => {
-                    if self.is_ready_in_time(call).await {
-                        self.attempt(call).await
-                    } else {
-                        Err(error)
-                    }
+            let (began, patience) = (tokio::time::Instant::now(), patience(call));
+            let left = || patience.saturating_sub(began.elapsed());
+            loop {
+                let error = match self.attempt(call).await {
+                    // Who has its own life was waited for already.
+                    Err(error) if error.kind() == Kind::Loading && self.is_remote() => error,
+                    answer => return answer,
+                };
+                let pause = error.get_retry_after().unwrap_or_default().clamp(LOOKS_AGAIN, ASKS_AGAIN);
+                tokio::time::sleep(pause.min(left())).await;
+                if left().is_zero() || !self.is_ready_within(left(), call).await {
+                    return Err(error);
                 }
-                answer => answer,
+                call.context.tell(|p| p.tried.clear()); // whoever loaded is another now
             }
         })
     }
@@ -281,5 +291,34 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         selection.call(&ask()).await.unwrap().chat().await.unwrap();
         assert_eq!(fake.calls(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_house_whose_model_loads_is_asked_again_until_it_has_loaded() {
+        /// Lists its model at once, as our own server does, and can be asked after a while.
+        struct Loads(tokio::time::Instant);
+        impl Provider for Loads {
+            fn serves(&self) -> Operations {
+                Operations::CHAT | Operation::Models.into()
+            }
+            fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+                let is_there = self.0.elapsed() > Duration::from_secs(20);
+                Box::pin(std::future::ready(match call.operation {
+                    Operation::Models => Ok(Reply::of(Frame::Models(Vec::new()))),
+                    _ if is_there => Ok(Reply::says("hello")),
+                    _ => Err(Error::new(Kind::Loading, "it is being loaded")),
+                }))
+            }
+        }
+        let host = Arc::new(Loads(tokio::time::Instant::now()));
+        let deployment = Arc::new(Deployment::new("a".into(), Some("m".into()), host.clone()));
+        let selection = Selection::new(vec![Candidate { deployment, stack: host }]).unwrap();
+        let ask_within = |seconds| {
+            let context = Context { patience: Duration::from_secs(seconds), ..Context::default() };
+            ask().in_context(context)
+        };
+        assert_eq!(selection.call(&ask_within(0)).await.unwrap_err().kind(), Kind::Loading);
+        assert_eq!(selection.call(&ask_within(5)).await.unwrap_err().kind(), Kind::Loading);
+        assert_eq!(selection.call(&ask_within(60)).await.unwrap().chat().await.unwrap().text, "hello");
     }
 }
