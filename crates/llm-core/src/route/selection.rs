@@ -104,6 +104,24 @@ impl Selection {
         }
     }
 
+    /// Asks again, as long as the caller has patience and the model says that it loads.
+    async fn once_loaded(&self, call: &Call, mut loads: Error) -> Result<Reply> {
+        let (began, patience) = (tokio::time::Instant::now(), patience(call));
+        let left = || patience.saturating_sub(began.elapsed());
+        loop {
+            let pause = loads.get_retry_after().unwrap_or_default().clamp(LOOKS_AGAIN, ASKS_AGAIN);
+            tokio::time::sleep(pause.min(left())).await;
+            if left().is_zero() || !self.is_ready_within(left(), call).await {
+                return Err(loads);
+            }
+            call.context.tell(|p| p.tried.clear()); // whoever loaded is another now
+            match self.attempt(call).await {
+                Err(error) if error.kind() == Kind::Loading => loads = error,
+                answer => return answer,
+            }
+        }
+    }
+
     /// Waits until somebody who can be asked this is ready, for those who have the patience.
     async fn is_ready_within(&self, left: Duration, call: &Call) -> bool {
         let able = || self.candidates.iter().filter(|c| c.stack.serves().contains(call.operation));
@@ -140,20 +158,10 @@ fn loading(name: &str) -> Error {
 impl Provider for Selection {
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         Box::pin(async move {
-            let (began, patience) = (tokio::time::Instant::now(), patience(call));
-            let left = || patience.saturating_sub(began.elapsed());
-            loop {
-                let error = match self.attempt(call).await {
-                    // Who has its own life was waited for already.
-                    Err(error) if error.kind() == Kind::Loading && self.is_remote() => error,
-                    answer => return answer,
-                };
-                let pause = error.get_retry_after().unwrap_or_default().clamp(LOOKS_AGAIN, ASKS_AGAIN);
-                tokio::time::sleep(pause.min(left())).await;
-                if left().is_zero() || !self.is_ready_within(left(), call).await {
-                    return Err(error);
-                }
-                call.context.tell(|p| p.tried.clear()); // whoever loaded is another now
+            match self.attempt(call).await {
+                // Who has its own life was waited for already.
+                Err(error) if error.kind() == Kind::Loading && self.is_remote() => self.once_loaded(call, error).await,
+                answer => answer,
             }
         })
     }
