@@ -167,9 +167,8 @@ impl Http {
     /// that this compares a few lengths.
     fn warn(&self, call: &Call) {
         for (field, instead) in self.host.ignores.iter().filter(|(field, _)| call.has(field)) {
-            let warning = format!("{} ignores `{field}`: send {instead}", self.host.name);
+            call.context.warn(format!("{} ignores `{field}`: send {instead}", self.host.name));
             // A call that is tried again meets the same host again.
-            call.context.tell(|p| p.warnings.extend((!p.warnings.contains(&warning)).then_some(warning)));
         }
     }
 }
