@@ -139,16 +139,12 @@ fn metrics_router(app: Arc<App>) -> Router {
 async fn answer(app: Arc<App>, door: Door, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let asked = Asked::of(&head.headers);
-    let (caller, refused) = match app.keys.load().caller(asked.key()) {
-        Ok(caller) => (caller, None),
-        Err(error) => (None, Some(error)),
+    let caller = app.keys.load().caller(asked.key());
+    let body = match &caller {
+        Ok(_) => collect(&app.config, &head.headers, body).await,
+        Err(error) => Err(error.clone()),
     };
-    let question = Question::new(door, &asked, caller);
-    let body = match refused {
-        None => collect(&app.config, &head.headers, body).await,
-        Some(error) => Err(error),
-    };
-    question.answered(&app, body).await.into()
+    Question::new(door, &asked, caller.unwrap_or_default()).answered(&app, body).await.into()
 }
 
 pub(crate) async fn collect(config: &Config, headers: &HeaderMap, body: Body) -> Result<Bytes> {
