@@ -1,16 +1,14 @@
 //! A reply that has begun: a stream of frames, watched to its end and written for whoever asked.
-use std::pin::Pin;
-use std::task::{Context as Task, Poll};
-
 use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, future, stream};
 
 use super::answers::*;
+use super::end::{End, Listeners, truncated, watched};
 use super::frame::*;
+use super::written::Written;
 use super::{Call, Delivery};
-use crate::dialect::{Dialect, Reader, Writer};
+use crate::dialect::{Dialect, Reader};
 use crate::error::{Error, Kind, Result};
 
 /// The pieces of an answer, in order; nothing follows an error.
@@ -41,32 +39,6 @@ pub type Frames = BoxStream<'static, Result<Frame>>;
 /// # }
 /// ```
 pub type Bodies = BoxStream<'static, Bytes>;
-
-/// How a reply ended.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> llm_core::Result<()> {
-/// use std::sync::mpsc::channel;
-/// use llm_core::{End, Reply};
-/// let (told, ends) = channel();
-/// let reply = || { let told = told.clone(); Reply::says("hi").on_end(move |end| told.send(end).unwrap()) };
-/// reply().chat().await?;
-/// assert_eq!(ends.try_recv().unwrap(), End::Finished(None));
-/// drop(reply());
-/// assert_eq!(ends.try_recv().unwrap(), End::Dropped);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-pub enum End {
-    /// It came to its end, and cost this much if the server tells.
-    Finished(Option<Usage>),
-    /// It failed.
-    Failed(Kind),
-    /// The client left: neither success nor failure.
-    Dropped,
-}
 
 /// A stream of frames that has begun; embeddings, and every whole JSON reply, are one frame.
 ///
@@ -308,7 +280,7 @@ impl Reply {
     pub fn stream(self, client: &'static dyn Dialect, call: &Call) -> Bodies {
         let writer = (!self.is_as_asked(client, Delivery::Stream)).then(|| client.writer(call));
         let frames = if writer.is_some() { self.events() } else { self.source.frames() };
-        Written { frames: Some(frames), writer, client, is_done: false }.boxed()
+        Written::new(frames, writer, client).boxed()
     }
 
     fn is_as_asked(&self, client: &'static dyn Dialect, delivery: Delivery) -> bool {
@@ -349,31 +321,6 @@ impl Source {
     }
 }
 
-/// Who is told of the end, the innermost first.
-type Told = Box<dyn FnOnce(End) + Send>;
-
-/// Those who are told how one frame ended; dropped with it, it was dropped.
-#[derive(Default)]
-struct Listeners(Vec<Told>);
-
-impl Listeners {
-    fn look(mut self, frame: &Frame) {
-        let mut seen = Seen::default();
-        seen.look(frame);
-        self.tell(&seen.end());
-    }
-
-    fn tell(&mut self, end: &End) {
-        self.0.drain(..).for_each(|told| told(end.clone()));
-    }
-}
-
-impl Drop for Listeners {
-    fn drop(&mut self) {
-        self.tell(&End::Dropped);
-    }
-}
-
 fn understood(mut reader: Box<dyn Reader>, frames: Frames) -> Frames {
     frames
         .map(move |frame| {
@@ -397,156 +344,6 @@ fn understood(mut reader: Box<dyn Reader>, frames: Frames) -> Frames {
 fn usage_beside(wire: &Wire, nouns: &[Frame]) -> Option<Frame> {
     let is_told = nouns.iter().any(|noun| matches!(noun, Frame::Event(Event::Usage(_)) | Frame::Vectors(_)));
     wire.glance.usage.filter(|_| !is_told).map(|usage| Frame::Event(Event::Usage(usage)))
-}
-
-/// The error of an answer that breaks off.
-pub(crate) fn truncated() -> Error {
-    Error::new(Kind::Upstream, "the answer broke off before its end").code("stream_truncated")
-}
-
-/// What frames that went by showed.
-#[derive(Default)]
-struct Seen {
-    finished: bool,
-    usage: Option<Usage>,
-}
-
-impl Seen {
-    fn look(&mut self, frame: &Frame) {
-        match frame {
-            Frame::Wire(wire) => {
-                self.finished |= wire.glance.is_finished;
-                self.usage = wire.glance.usage.or(self.usage);
-            }
-            Frame::Event(Event::Finish(_)) => self.finished = true,
-            Frame::Event(Event::Usage(usage)) => self.usage = Some(*usage),
-            Frame::Event(_) => {}
-            Frame::Vectors(vectors) => (self.finished, self.usage) = (true, vectors.usage),
-            _ => self.finished = true,
-        }
-    }
-
-    /// How it ends if nothing follows.
-    fn end(&self) -> End {
-        if self.finished { End::Finished(self.usage) } else { End::Dropped }
-    }
-}
-
-/// Watches frames go by and tells how they ended.
-struct Watched {
-    below: Option<Frames>,
-    told: Option<Told>,
-    seen: Seen,
-}
-
-fn watched(frames: Frames, told: Told) -> Frames {
-    Watched { below: Some(frames), told: Some(told), seen: Seen::default() }.boxed()
-}
-
-impl Watched {
-    /// First what lies below goes, then the end is told: no turn passes on while its work still runs.
-    fn tell(&mut self, end: End) {
-        self.below = None;
-        if let Some(told) = self.told.take() {
-            told(end);
-        }
-    }
-}
-
-impl Stream for Watched {
-    type Item = Result<Frame>;
-
-    fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
-        let Some(below) = &mut self.below else { return Poll::Ready(None) };
-        let item = std::task::ready!(below.poll_next_unpin(task));
-        Poll::Ready(match item {
-            Some(Ok(frame)) => {
-                self.seen.look(&frame);
-                Some(Ok(frame))
-            }
-            Some(Err(error)) => {
-                self.tell(End::Failed(error.kind()));
-                Some(Err(error))
-            }
-            None if self.seen.finished => {
-                let end = self.seen.end();
-                self.tell(end);
-                None
-            }
-            None => {
-                self.tell(End::Failed(Kind::Upstream));
-                Some(Err(truncated()))
-            }
-        })
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        let end = self.seen.end();
-        self.tell(end);
-    }
-}
-
-/// Writes frames for a client.
-struct Written {
-    frames: Option<Frames>,
-    writer: Option<Box<dyn Writer>>, // none where bytes are passed on
-    client: &'static dyn Dialect,
-    is_done: bool,
-}
-
-impl Written {
-    fn write(&mut self, frame: Frame) -> Result<Bytes> {
-        match (&mut self.writer, frame) {
-            (None, Frame::Wire(wire)) => {
-                self.is_done |= wire.glance.is_done;
-                Ok(wire.bytes)
-            }
-            (None, _) => Err(Error::new(Kind::Internal, "a noun among forwarded bytes")),
-            (Some(writer), frame) => {
-                let mut out = BytesMut::new();
-                writer.write(frame, &mut out)?;
-                Ok(out.freeze())
-            }
-        }
-    }
-
-    fn end(&mut self) -> Option<Bytes> {
-        self.frames = None;
-        let Some(writer) = &mut self.writer else {
-            return (!self.is_done).then(|| self.client.last_word());
-        };
-        let mut out = BytesMut::new();
-        Some(match writer.end(&mut out) {
-            Ok(()) => out.freeze(),
-            Err(error) => self.client.failure(&error),
-        })
-    }
-
-    fn fail(&mut self, error: &Error) -> Option<Bytes> {
-        self.frames = None;
-        // After the last word there is nothing to add, whatever went wrong behind it.
-        (!self.is_done).then(|| self.client.failure(error))
-    }
-}
-
-impl Stream for Written {
-    type Item = Bytes;
-
-    fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Bytes>> {
-        loop {
-            let Some(frames) = &mut self.frames else { return Poll::Ready(None) };
-            let item = std::task::ready!(frames.poll_next_unpin(task));
-            let bytes = match item.map(|frame| frame.and_then(|frame| self.write(frame))) {
-                Some(Ok(bytes)) if bytes.is_empty() => continue, // a noun that this dialect has no word for
-                Some(Ok(bytes)) => Some(bytes),
-                Some(Err(error)) => self.fail(&error),
-                None => self.end(),
-            };
-            return Poll::Ready(bytes);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -168,7 +168,6 @@ impl Http {
     fn warn(&self, call: &Call) {
         for (field, instead) in self.host.ignores.iter().filter(|(field, _)| call.has(field)) {
             call.context.warn(format!("{} ignores `{field}`: send {instead}", self.host.name));
-            // A call that is tried again meets the same host again.
         }
     }
 }
