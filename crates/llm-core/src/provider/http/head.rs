@@ -1,7 +1,7 @@
 //! The heads of a request and of its answer: of the one, what never changes is written once; of the other, what matters
 //! here is kept.
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -12,6 +12,8 @@ use crate::dialect;
 /// The longest head of an answer.
 const LONGEST: usize = 64 << 10;
 const MOST_HEADERS: usize = 100;
+/// Nobody is sent away for longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// A request as its bytes. A short body stands behind the head, so that both leave in one write; a long one is not copied.
 pub(super) struct Request {
@@ -121,7 +123,7 @@ impl Head {
             } else if is("connection") {
                 head.keeps = if head.keeps { !starts_with(value, b"close") } else { starts_with(value, b"keep-alive") };
             } else if is("retry-after") {
-                head.retry_after = seconds(value);
+                head.retry_after = wait(value);
             }
         }
         head.framing = match length {
@@ -155,9 +157,17 @@ fn one_length(known: Option<usize>, value: &[u8]) -> io::Result<usize> {
     }
 }
 
-fn seconds(value: &[u8]) -> Option<Duration> {
-    let seconds: f64 = std::str::from_utf8(value).ok()?.parse().ok()?;
-    Duration::try_from_secs_f64(seconds.min(86_400.0)).ok()
+/// Seconds or a date (RFC 9110); one that has gone by is no wait.
+fn wait(value: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(value).ok()?;
+    match text.parse::<f64>() {
+        Ok(seconds) if !seconds.is_finite() => None,
+        Ok(seconds) => Duration::try_from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64())).ok(),
+        Err(_) => {
+            let date = httpdate::parse_http_date(text).ok()?;
+            Some(date.duration_since(SystemTime::now()).unwrap_or_default().min(LONGEST_WAIT))
+        }
+    }
 }
 
 fn starts_with(value: &[u8], word: &[u8]) -> bool {
@@ -199,6 +209,22 @@ mod tests {
             assert_eq!(parse(text).keeps, keeps, "{text}");
         }
         assert!(parse("HTTP/1.1 100 Continue\r\n\r\n").is_provisional());
+    }
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_as_a_date() {
+        let asked = |value: &str| {
+            parse(&format!("HTTP/1.1 503 No\r\nretry-after: {value}\r\n\r\n")).retry_after.map(|wait| wait.as_secs())
+        };
+        assert_eq!((asked("7"), asked("1.5"), asked("0"), asked("1e12")), (Some(7), Some(1), Some(0), Some(86_400)));
+        let date = |time| asked(&httpdate::fmt_http_date(time));
+        let soon = date(SystemTime::now() + Duration::from_secs(100)).unwrap();
+        assert!((95..=100).contains(&soon), "{soon}");
+        assert_eq!(date(SystemTime::now() + 7 * LONGEST_WAIT), Some(86_400));
+        assert_eq!(date(SystemTime::now() - LONGEST_WAIT), Some(0));
+        for nonsense in ["", "soon", "-5", "nan", "inf", "Sun, 06 Nov"] {
+            assert_eq!(asked(nonsense), None, "{nonsense}");
+        }
     }
 
     #[test]
