@@ -1,10 +1,15 @@
 //! Errors as responses: the status is chosen here, the words are the dialect's.
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use llm_core::dialect::Dialect;
 use llm_core::{Error, Kind};
+
+/// Where nobody knows better.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The response for an error. Nothing that a client sends makes a 5xx.
 pub(crate) fn response(dialect: &dyn Dialect, error: &Error) -> Response {
@@ -17,15 +22,24 @@ pub(crate) fn response(dialect: &dyn Dialect, error: &Error) -> Response {
 /// The status for an error, and the headers that belong to it.
 pub(crate) fn head(error: &Error) -> (StatusCode, HeaderMap) {
     let (status, mut headers) = (status(error), HeaderMap::new());
-    match status {
-        StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-            let wait = error.get_retry_after().map_or(1, |wait| wait.as_secs_f64().ceil().max(1.0) as u64);
-            headers.insert(RETRY_AFTER, wait.into());
-        }
-        _ => {}
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(wait) = wait(status, error) {
+        headers.insert(RETRY_AFTER, (wait.as_secs_f64().ceil().max(1.0) as u64).into());
     }
     (status, headers)
+}
+
+/// How long the client should wait: what is busy says so always, what is broken where the upstream said it.
+fn wait(status: StatusCode, error: &Error) -> Option<Duration> {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            Some(error.get_retry_after().unwrap_or(SHORTEST_WAIT))
+        }
+        status if status.is_server_error() => error.get_retry_after(),
+        _ => None,
+    }
 }
 
 fn status(error: &Error) -> StatusCode {
@@ -57,6 +71,18 @@ pub(crate) fn from_below(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_that_the_upstream_asked_for_is_told_of_whatever_it_can_be_told() {
+        let told = |kind, wait: Option<u64>| {
+            let error = Error::new(kind, "x");
+            let error = wait.into_iter().fold(error, |error, s| error.retry_after(Duration::from_secs(s)));
+            head(&error).1.get(RETRY_AFTER).map(|wait| wait.to_str().unwrap().parse::<u64>().unwrap())
+        };
+        assert_eq!((told(Kind::RateLimited, None), told(Kind::RateLimited, Some(7))), (Some(1), Some(7)));
+        assert_eq!((told(Kind::Upstream, None), told(Kind::Upstream, Some(7))), (None, Some(7)));
+        assert_eq!(told(Kind::Invalid, Some(7)), None);
+    }
 
     #[test]
     fn every_kind_of_error_has_the_status_that_the_guide_tells() {
