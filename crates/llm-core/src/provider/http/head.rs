@@ -71,6 +71,8 @@ pub(super) struct Head {
     /// How its body is cut, if it is a stream.
     pub(super) streams: Option<dialect::Framing>,
     pub(super) retry_after: Option<Duration>,
+    /// Its body is compressed or the like, which no request of ours asks for.
+    pub(super) is_encoded: bool,
     /// The connection can be used again after the body.
     pub(super) keeps: bool,
     pub(super) framing: Framing,
@@ -106,6 +108,7 @@ impl Head {
             status,
             streams: None,
             retry_after: None,
+            is_encoded: false,
             keeps: answer.version == Some(1),
             framing: Framing::UntilClose,
         };
@@ -122,6 +125,8 @@ impl Head {
                 head.keeps &= is_chunked;
             } else if is("connection") {
                 head.keeps = if head.keeps { !starts_with(value, b"close") } else { starts_with(value, b"keep-alive") };
+            } else if is("content-encoding") {
+                head.is_encoded |= !value.eq_ignore_ascii_case(b"identity");
             } else if is("retry-after") {
                 head.retry_after = wait(value);
             }

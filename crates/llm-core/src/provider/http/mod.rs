@@ -143,6 +143,9 @@ impl Http {
         if !head.status.is_success() {
             return Err(refused(wired.dialect, &head, body).await);
         }
+        if head.is_encoded {
+            return Err(Error::new(Kind::Upstream, "the upstream's answer is compressed, and nobody asked for that"));
+        }
         if head.streams == Some(wired.dialect.framing()) {
             let frames = events::Events::new(body, wired.dialect, drop_usage);
             return Reply::forwarded(wired.dialect, Delivery::Stream, frames.boxed()).await;
@@ -311,7 +314,7 @@ async fn refused(dialect: &dyn Dialect, head: &Head, body: Inline) -> Error {
             format!("the upstream answered {}, and redirects are not followed", head.status),
         );
     }
-    let body = body.collect(MAX_REFUSAL).await.unwrap_or_default();
+    let body = if head.is_encoded { Bytes::new() } else { body.collect(MAX_REFUSAL).await.unwrap_or_default() };
     refusal(dialect, head.status.as_u16(), head.retry_after, &body)
 }
 
