@@ -153,6 +153,10 @@ impl Inline {
     /// # Errors
     /// `Upstream` if it breaks off, or is longer than this.
     pub(super) async fn collect(mut self, most: usize) -> Result<Bytes> {
+        let longer = || Error::new(Kind::Upstream, format!("the upstream's answer is longer than {most} bytes"));
+        if matches!(self.framing, Framing::Length(length) if length > most) {
+            return Err(longer());
+        }
         let Some(first) = poll_fn(|cx| self.poll_chunk(cx)).await.transpose()? else { return Ok(Bytes::new()) };
         let mut all = BytesMut::new();
         while let Some(next) = poll_fn(|cx| self.poll_chunk(cx)).await.transpose()? {
@@ -161,7 +165,7 @@ impl Inline {
             }
             all.extend_from_slice(&next);
             if all.len() > most {
-                return Err(Error::new(Kind::Upstream, format!("the upstream's answer is longer than {most} bytes")));
+                return Err(longer());
             }
         }
         Ok(if all.is_empty() { first } else { all.freeze() })
