@@ -148,6 +148,11 @@ impl Inline {
         crate::call::truncated().because(error)
     }
 
+    /// Whether nobody told how long it is, so that one that breaks off looks like one that ended.
+    pub(super) fn is_open_ended(&self) -> bool {
+        matches!(self.framing, Framing::UntilClose)
+    }
+
     /// The whole body.
     ///
     /// # Errors

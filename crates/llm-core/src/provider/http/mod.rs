@@ -337,7 +337,14 @@ fn lacks(error: Error) -> Error {
 }
 
 async fn whole(dialect: &'static dyn Dialect, body: Inline) -> Result<Reply> {
-    answer(dialect, body.collect(MAX_BODY).await?)
+    let is_open_ended = body.is_open_ended();
+    let bytes = body.collect(MAX_BODY).await?;
+    let reply = answer(dialect, bytes.clone())?;
+    // Only the JSON itself tells whether all of it is here.
+    if is_open_ended && serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() {
+        return Err(truncated());
+    }
+    Ok(reply)
 }
 
 /// A whole answer that is here, or was recorded.
