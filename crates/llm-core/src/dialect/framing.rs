@@ -66,14 +66,6 @@ impl Framing {
         }
     }
 
-    /// Whether a piece says nothing and only keeps the line alive.
-    pub(crate) fn is_comment(self, piece: &[u8]) -> bool {
-        match self {
-            Framing::Events => piece.starts_with(b":"),
-            Framing::Lines => piece.trim_ascii().is_empty(),
-        }
-    }
-
     /// What stands behind a piece.
     pub(crate) const fn end(self) -> &'static [u8] {
         match self {

@@ -35,6 +35,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Sends these bytes one by one, each in a write of its own.
     Trickle(Vec<u8>),
+    /// Sends these bytes over and over, until the client has closed.
+    Flood(Vec<u8>),
     /// Answers the request that was read with this text, whole or streamed as it asks.
     Says(&'static str),
     /// The same, ended for this reason.
@@ -149,7 +151,7 @@ impl Mock {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until a client has closed a connection that was [`Step::UntilClosed`].
+    /// Waits until a client has closed a connection that was [`Step::UntilClosed`] or [`Step::Flood`].
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -209,6 +211,10 @@ async fn follow(mut stream: TcpStream, steps: Vec<Step>, shared: Arc<Shared>) {
                 shared.closed.notify_one();
             }
             Step::Send(bytes) => _ = stream.write_all(&bytes).await,
+            Step::Flood(bytes) => {
+                while stream.write_all(&bytes).await.is_ok() {}
+                shared.closed.notify_one();
+            }
             Step::Says(text) => _ = stream.write_all(&shapes::said(text, "stop", &asked)).await,
             Step::SaysAndEnds(text, why) => _ = stream.write_all(&shapes::said(text, why, &asked)).await,
             Step::Trickle(bytes) => trickle(&mut stream, &bytes).await,

@@ -38,7 +38,7 @@ impl Events {
                 left_out.push(at..whole.len());
                 break;
             }
-            has_data |= !framing.is_comment(event);
+            has_data |= self.has_begun || framing.data(event).is_some();
             seen.is_finished |= glance.is_finished;
             seen.is_done |= glance.is_done;
             if let Some(usage) = glance.usage {
@@ -50,7 +50,7 @@ impl Events {
             at += event.len();
         }
         self.is_finished |= seen.is_finished;
-        // A comment is no beginning; later on it keeps the client's line alive.
+        // What has no data is no beginning, a comment or a bare name; later on it keeps the client's line alive.
         if !(has_data || self.has_begun) {
             return None;
         }
