@@ -17,13 +17,15 @@ pub(super) struct Events {
     drop_usage: bool, // the client did not ask for that frame; we did
     has_begun: bool,
     is_finished: bool,
+    is_done: bool,
     failure: Option<Error>, // met behind good events, which go first
 }
 
 impl Events {
     pub(super) fn new(body: Inline, dialect: &'static dyn Dialect, drop_usage: bool) -> Events {
         let splitter = Splitter::new(dialect.framing());
-        Events { body: Some(body), splitter, dialect, drop_usage, has_begun: false, is_finished: false, failure: None }
+        let (has_begun, is_finished, is_done) = Default::default();
+        Events { body: Some(body), splitter, dialect, drop_usage, has_begun, is_finished, is_done, failure: None }
     }
 
     /// The events of one chunk as a frame; `None` if there is nothing to pass on.
@@ -31,6 +33,10 @@ impl Events {
         let (mut seen, mut has_data, mut at, mut left_out) = (Glance::default(), false, 0, Vec::new());
         let framing = self.dialect.framing();
         for event in framing.pieces(&whole) {
+            if self.is_done {
+                left_out.push(at..whole.len()); // nothing follows the last word
+                break;
+            }
             let glance = self.dialect.glance(event);
             if let Some(failure) = glance.failure {
                 self.failure = Some(failure);
@@ -41,6 +47,7 @@ impl Events {
             has_data |= self.has_begun || framing.data(event).is_some();
             seen.is_finished |= glance.is_finished;
             seen.is_done |= glance.is_done;
+            self.is_done |= glance.is_done;
             if let Some(usage) = glance.usage {
                 seen.usage = Some(usage);
                 if self.drop_usage && self.dialect.is_usage_only(event) {
