@@ -8,7 +8,7 @@ use futures_core::Stream;
 use super::inline::Inline;
 use crate::call::{Frame, Glance, Wire, truncated};
 use crate::dialect::{Dialect, Splitter};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 pub(super) struct Events {
     body: Option<Inline>,
@@ -39,7 +39,7 @@ impl Events {
             }
             let glance = self.dialect.glance(event);
             if let Some(failure) = glance.failure {
-                self.failure = Some(failure);
+                self.failure = Some(if has_data || self.has_begun { in_the_middle(failure) } else { failure });
                 self.body = None;
                 left_out.push(at..whole.len());
                 break;
@@ -113,6 +113,14 @@ impl Stream for Events {
                 }
             }
         }
+    }
+}
+
+/// The key that is refused in mid-stream is this side's, and was good for the beginning: no client can mend it.
+fn in_the_middle(failure: Error) -> Error {
+    match failure.kind() {
+        Kind::Unauthorized => failure.as_kind(Kind::Upstream).code("upstream_key_refused"),
+        _ => failure,
     }
 }
 
