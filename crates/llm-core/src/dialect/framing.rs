@@ -89,17 +89,21 @@ impl Framing {
     }
 }
 
+/// May stand before all else, and says nothing.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Gives back whole pieces; what is left over waits for the next chunk.
 #[derive(Default)]
 pub(crate) struct Splitter {
     framing: Framing,
     rest: BytesMut,
+    has_begun: bool, // behind the mark
 }
 
 impl Splitter {
     /// For streams of this framing.
     pub(crate) fn new(framing: Framing) -> Splitter {
-        Splitter { framing, rest: BytesMut::new() }
+        Splitter { framing, ..Splitter::default() }
     }
 
     /// All whole pieces of this chunk and of what was left over, in one; empty if there is none.
@@ -107,6 +111,7 @@ impl Splitter {
     /// # Errors
     /// `Upstream` for a piece longer than [`LONGEST`].
     pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Bytes> {
+        let chunk = if self.has_begun { chunk } else { self.begin(chunk) };
         if self.rest.is_empty() {
             let end = self.framing.last_end(&chunk);
             self.rest.extend_from_slice(&chunk[end..]);
@@ -116,6 +121,24 @@ impl Splitter {
         let end = self.framing.last_end(&self.rest);
         let whole = self.rest.split_to(end).freeze();
         self.bounded(whole)
+    }
+
+    /// All that came so far, without the mark; nothing while it may still be one.
+    fn begin(&mut self, chunk: Bytes) -> Bytes {
+        if self.rest.is_empty() && chunk.first().is_some_and(|first| *first != BYTE_ORDER_MARK[0]) {
+            self.has_begun = true;
+            return chunk;
+        }
+        self.rest.extend_from_slice(&chunk);
+        if BYTE_ORDER_MARK.starts_with(&self.rest) && self.rest.len() < BYTE_ORDER_MARK.len() {
+            return Bytes::new();
+        }
+        self.has_begun = true;
+        let mut all = self.rest.split().freeze();
+        if all.starts_with(BYTE_ORDER_MARK) {
+            let _ = all.split_to(BYTE_ORDER_MARK.len());
+        }
+        all
     }
 
     /// What came after the last whole piece. Some servers forget what ends their last one.
@@ -164,6 +187,18 @@ mod tests {
             let chunks = LINES.as_bytes().chunks(size).map(Bytes::copy_from_slice);
             assert_eq!(all(Framing::Lines, chunks), ["{\"a\":\"\\n\"}", "{\"é\":1}", "{\"done\":true}"]);
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_piece() {
+        for marked in [format!("\u{feff}{STREAM}"), STREAM.to_owned()] {
+            for size in 1..=5 {
+                let chunks = marked.as_bytes().chunks(size).map(Bytes::copy_from_slice);
+                assert_eq!(all(Framing::Events, chunks), ["{\"a\":\"\\n\"}", "é\ntwo", "cr", "[DONE]"]);
+            }
+        }
+        let inside = ["data: \u{feff}\n\n", "data: ï\n\n"].map(|event| Bytes::copy_from_slice(event.as_bytes()));
+        assert_eq!(all(Framing::Events, inside.into_iter()), ["\u{feff}", "ï"]);
     }
 
     #[test]
