@@ -123,7 +123,11 @@ impl Pool {
     pub(super) fn put_back(&self, mut conn: Conn) {
         conn.since = Instant::now();
         let runtime = Handle::current().id();
+        let mut old = Vec::new(); // closed when nobody waits for the lock any more
         let mut idle = self.lock();
+        // The youngest is asked first, so that after a rush the others would stay open as long as there is one to ask; and
+        // a runtime that is asked nothing would never look.
+        idle.iter_mut().for_each(|(_, conns)| take_old(conns, conn.since, &mut old));
         match idle.iter_mut().find(|(id, _)| *id == runtime) {
             Some((_, mine)) if mine.len() < MOST_IDLE => mine.push(conn),
             Some(_) => {}
@@ -135,7 +139,70 @@ impl Pool {
         }
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.lock().iter().map(|(_, conns)| conns.len()).sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(Id, Vec<Conn>)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes out what has waited too long; it stands in front.
+fn take_old(conns: &mut Vec<Conn>, now: Instant, old: &mut Vec<Conn>) {
+    let is_old = |conn: &Conn| now.duration_since(conn.since) >= MAX_IDLE;
+    if conns.first().is_some_and(is_old) {
+        let young = conns.partition_point(is_old);
+        old.extend(conns.drain(..young));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pool() -> (Pool, tokio::net::TcpListener) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (target, _) = Target::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        (Pool::new(target, Duration::from_secs(5)), listener)
+    }
+
+    /// So long ago that no host keeps it open.
+    fn age(pool: &Pool) {
+        pool.lock().iter_mut().flat_map(|(_, conns)| conns).for_each(|conn| conn.since -= MAX_IDLE);
+    }
+
+    #[tokio::test]
+    async fn what_has_waited_too_long_is_closed_though_others_are_in_use() {
+        let (pool, _listener) = pool().await;
+        let busy = pool.checkout(true).await.unwrap().0;
+        for conn in [pool.checkout(true).await.unwrap().0, pool.checkout(true).await.unwrap().0] {
+            pool.put_back(conn);
+        }
+        assert_eq!(pool.len(), 2);
+        age(&pool);
+        pool.put_back(busy);
+        assert_eq!(pool.len(), 1);
+        let (busy, was_used) = pool.checkout(false).await.unwrap();
+        assert!(was_used, "the young one stays");
+        pool.put_back(busy);
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_is_asked_nothing_keeps_nothing_open() {
+        let (pool, _listener) = pool().await;
+        let pool = std::sync::Arc::new(pool);
+        let other = pool.clone();
+        let quiet = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { other.put_back(other.checkout(true).await.unwrap().0) });
+            runtime
+        });
+        let _quiet = quiet.join().unwrap();
+        age(&pool);
+        pool.put_back(pool.checkout(true).await.unwrap().0);
+        assert_eq!(pool.len(), 1);
     }
 }
