@@ -15,6 +15,8 @@ const MOST_FAILURES: u32 = 3;
 /// The first rest; each further one is twice as long.
 const FIRST_REST: Duration = Duration::from_secs(2);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// So long after a failure others are asked first, if there are any.
+const DOUBTED: Duration = Duration::from_secs(2);
 
 /// How a deployment shows that it is well: the section `[health]` of a deployment, a model or the house.
 ///
@@ -138,7 +140,7 @@ struct State {
     failures: u32,    // in a row
     error: Option<Error>,
     rests_until: Option<Instant>,
-    busy_until: Option<Instant>, // by its own word
+    last_until: Option<Instant>, // others are asked first: by its own word, or since it failed
     models: Vec<ModelInfo>,
 }
 
@@ -177,7 +179,7 @@ impl Health {
             *state = State { is_loading: true, ..state.anew() };
         }
         if let (Kind::RateLimited | Kind::Overloaded, Some(wait)) = (error.kind(), error.get_retry_after()) {
-            self.lock().busy_until = Some(Instant::now() + wait.min(LONGEST_REST));
+            self.lock().last_until = Some(Instant::now() + wait.min(LONGEST_REST));
         }
         if !error.kind().is_sick() {
             return;
@@ -186,6 +188,7 @@ impl Health {
         (state.is_proven, state.is_loading) = (false, false);
         state.failures = state.failures.saturating_add(1);
         state.error = Some(error.clone());
+        state.last_until = state.last_until.max(Some(Instant::now() + DOUBTED));
         if let Some(times) = state.failures.checked_sub(MOST_FAILURES) {
             let rest = FIRST_REST.saturating_mul(1 << times.min(8)).min(LONGEST_REST);
             state.rests_until = Some(Instant::now() + rest);
@@ -245,9 +248,10 @@ impl Health {
         until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
-    /// Whether it said that it has enough to do, and the time that it asked for has not gone by: others are asked first.
+    /// Whether others are asked first: it said that it has enough to do, and the time that it asked for has not gone by, or
+    /// it failed a moment ago.
     pub fn is_busy(&self) -> bool {
-        self.lock().busy_until.is_some_and(|until| until > Instant::now())
+        self.lock().last_until.is_some_and(|until| until > Instant::now())
     }
 
     /// How it is.

@@ -1,5 +1,5 @@
 //! Chooses one of a model's deployments for each attempt: one that is well, was not tried yet and did not just say that
-//! it is busy; among those the one that knows the call's session or the beginning of its prompt, unless it has more to do
+//! it is busy, nor just failed; among those the one that knows the call's session or the beginning of its prompt, unless it has more to do
 //! than its share; and then the one with the least to do.
 use std::sync::Arc;
 use std::time::Duration;
@@ -299,6 +299,19 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         selection.call(&ask()).await.unwrap().chat().await.unwrap();
         assert_eq!(fake.calls(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_just_failed_is_asked_after_the_others_and_a_little_later_as_before() {
+        let (failed, ill) = candidate("a", Fake::says("a"));
+        let (other, well) = candidate("b", Fake::says("b"));
+        failed.deployment.health.failed(&Error::new(Kind::Upstream, "its last answer broke off"));
+        let selection = Selection::new(vec![failed, other]).unwrap();
+        selection.call(&ask()).await.unwrap().chat().await.unwrap();
+        assert_eq!((ill.calls(), well.calls()), (0, 1));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        selection.call(&ask()).await.unwrap().chat().await.unwrap();
+        assert_eq!((ill.calls(), well.calls()), (1, 1));
     }
 
     #[tokio::test(start_paused = true)]
