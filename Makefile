@@ -6,7 +6,7 @@ in_env := scripts/in-env
 # Everything a build writes lies here, outside the checkout.
 cache := $${LLM_CACHE_DIR:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm}
 
-.PHONY: help run test test-long bench bench-engine build lint fmt clean-cache
+.PHONY: help run test test-long soak bench bench-engine build lint fmt clean-cache
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## (.*)/  make \1\t\2/; s/test-%/test-STAGE/' | expand -t 22
@@ -19,6 +19,9 @@ test: ## decide whether it works: formats, licences, lints, unit, house, vLLM, d
 
 test-long: ## the same at full counts (LLM_TEST_FACTOR, 10), the coverage of llm-core, and the benches
 	@LLM_TEST_FACTOR=$${LLM_TEST_FACTOR:-10} $(in_env) scripts/check --long
+
+soak: ## an hour of mixed traffic against upstreams that misbehave (LLM_SOAK_S, LLM_SOAK_SEED)
+	@LLM_SOAK_S=$${LLM_SOAK_S:-3600} $(in_env) scripts/check soak
 
 test-%: ## one stage of it: tools format deny scripts build clippy unit vllm house vllm-own features docs run
 	@$(in_env) scripts/check $*

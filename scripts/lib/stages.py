@@ -70,6 +70,11 @@ def bench():
     return [["scripts/setup", "nginx"], ["cargo", "build", "--release", "-p", "llm-tests", "-p", "llm-server", "--bins"], [built]]
 
 
+def soak_min():
+    """The time that the soak was given, and as much again to compile in."""
+    return int(os.environ.get("LLM_SOAK_S", "0")) // 60 + 60
+
+
 STAGES = {stage.name: stage for stage in [
     Stage("tools", "what the build needs", lambda: [["scripts/setup", "deny"]], 10, counts=False),
     Stage("format", "cargo fmt", lambda: [["cargo", "fmt", "--all", "--check"]], 2),
@@ -85,8 +90,9 @@ STAGES = {stage.name: stage for stage in [
     Stage("docs", "cargo doc, doc tests", docs, 15, needs=("tools",)),
     Stage("run", "make run's own way to one answer", lambda: [["scripts/run", "--once"]], 10, needs=("build",)),
     Stage("coverage", "the lines of llm-core that its tests run", lambda: [["scripts/setup", "tarpaulin"], ["scripts/coverage"]], 30, needs=("tools",)),
+    Stage("soak", "mixed traffic against upstreams that misbehave", lambda: [cargo_test("--test", "soak")], soak_min()),
     Stage("bench", "the server beside nginx", bench, 60, needs=("tools",)),
     Stage("bench-engine", "the engine beside llama.cpp's server", lambda: [["scripts/setup"], ["scripts/bench-engine"]], 60, needs=("tools",)),
 ]}
-LONG = list(STAGES)
-SHORT = [name for name in STAGES if name != "coverage" and not name.startswith("bench")]
+LONG = [name for name in STAGES if name != "soak"]  # whose five minutes are part of the house
+SHORT = [name for name in LONG if name != "coverage" and not name.startswith("bench")]
