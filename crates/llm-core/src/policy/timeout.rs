@@ -115,6 +115,7 @@ struct Timed {
     idle: Duration,
     deadline: Option<Instant>,
     last: Instant,
+    is_finished: bool,
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -122,7 +123,7 @@ impl Timed {
     fn new(frames: Frames, idle: Duration, deadline: Option<Instant>) -> Timed {
         let last = Instant::now();
         let alarm = Box::pin(sleep_until(earlier(last + idle, deadline)));
-        Timed { frames: Some(frames), idle, deadline, last, alarm }
+        Timed { frames: Some(frames), idle, deadline, last, is_finished: false, alarm }
     }
 
     fn rings(&mut self, task: &mut Task<'_>) -> bool {
@@ -143,6 +144,13 @@ impl Timed {
     }
 }
 
+fn is_finish(frame: &Frame) -> bool {
+    match frame {
+        Frame::Wire(wire) => wire.glance.is_finished,
+        frame => matches!(frame, Frame::Event(Event::Finish(_))),
+    }
+}
+
 fn earlier(one: Instant, other: Option<Instant>) -> Instant {
     other.map_or(one, |other| other.min(one))
 }
@@ -155,11 +163,13 @@ impl Stream for Timed {
         match frames.poll_next_unpin(task) {
             Poll::Ready(item) => {
                 self.last = Instant::now();
+                self.is_finished |= matches!(&item, Some(Ok(frame)) if is_finish(frame));
                 Poll::Ready(item)
             }
             Poll::Pending if self.rings(task) => {
                 self.frames = None; // what hangs is let go of
-                Poll::Ready(Some(Err(self.over())))
+                // Behind its finish nothing is missing but the last word.
+                Poll::Ready((!self.is_finished).then(|| Err(self.over())))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -187,6 +197,19 @@ mod tests {
         assert_eq!(ends(2_000, 0, Context::default()).await.unwrap_err().message(), "the answer did not begin in time");
         assert_eq!(ends(0, 2_000, Context::default()).await.unwrap_err().message(), "the answer stopped in the middle");
         assert_eq!(ends(900, 900, Context::default()).await.unwrap(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_behind_its_finish_has_ended() {
+        let events = [Event::Text("hi".into()), Event::Finish(FinishReason::Stop)].map(|event| Ok(Frame::Event(event)));
+        let wire = Wire { glance: Glance { is_finished: true, ..Glance::default() }, ..Wire::default() };
+        for frames in [events.into(), vec![Ok(Frame::Wire(wire))]] {
+            let (count, since) = (frames.len(), Instant::now());
+            let hangs = futures_util::stream::iter(frames).chain(futures_util::stream::pending()).boxed();
+            let seen: Vec<_> = Timed::new(hangs, Duration::from_secs(1), None).collect().await;
+            assert!(seen.len() == count && seen.iter().all(Result::is_ok), "{seen:?}");
+            assert_eq!(since.elapsed(), Duration::from_secs(1));
+        }
     }
 
     #[tokio::test(start_paused = true)]
