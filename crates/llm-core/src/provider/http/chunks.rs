@@ -34,15 +34,20 @@ impl Chunks {
     /// `InvalidData` for what is no chunk.
     pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Bytes> {
         let (mut read, mut written) = (0, 0);
-        while let Some(next) = self.step(&mut buffer[..], read, &mut written)? {
-            read = next;
+        loop {
+            match self.step(&mut buffer[..], read, &mut written) {
+                Ok(Some(next)) => read = next,
+                Ok(None) => break,
+                Err(error) if written == 0 => return Err(error),
+                Err(_) => break, // what came before goes first; this is met again
+            }
         }
         let mut data = buffer.split_to(read);
         data.truncate(written);
         Ok(data.freeze())
     }
 
-    /// Reads one thing; `None` if it is not all there, or nothing is left.
+    /// Reads one thing; `None` if it is not all there, or nothing is left. After an error it stands where it stood.
     fn step(&mut self, bytes: &mut [u8], read: usize, written: &mut usize) -> io::Result<Option<usize>> {
         match self.at {
             At::Size => {
@@ -61,8 +66,11 @@ impl Chunks {
             }
             At::DataEnd => {
                 let Some((line, next)) = line(bytes, read)? else { return Ok(None) };
+                if !line.is_empty() {
+                    return Err(wrong("a chunk is longer than its size"));
+                }
                 self.at = At::Size;
-                if line.is_empty() { Ok(Some(next)) } else { Err(wrong("a chunk is longer than its size")) }
+                Ok(Some(next))
             }
             At::Trailer => {
                 let Some((line, next)) = line(bytes, read)? else { return Ok(None) };
@@ -120,9 +128,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chunk_is_an_error() {
-        for wrong in [&b"x\r\n"[..], b"\r\n", b"-1\r\n", b"2\r\nabc\r\n", b"fffffffffffffffff\r\n", b"1 1\n123\n"] {
+    fn what_is_no_chunk_is_an_error_and_what_came_before_it_goes_first() {
+        for wrong in [&b"x\r\n"[..], b"\r\n", b"-1\r\n", b"fffffffffffffffff\r\n"] {
             assert!(Chunks::default().decode(&mut BytesMut::from(wrong)).is_err(), "{wrong:?}");
+            let mut buffer = BytesMut::from(&[b"2\r\nhi\r\n", wrong].concat()[..]);
+            let mut chunks = Chunks::default();
+            assert_eq!(chunks.decode(&mut buffer).unwrap(), "hi");
+            assert!(chunks.decode(&mut buffer).is_err(), "{wrong:?}");
+        }
+        for longer in [&b"2\r\nabc\r\n"[..], b"1 1\n123\n"] {
+            let (mut chunks, mut buffer) = (Chunks::default(), BytesMut::from(longer));
+            chunks.decode(&mut buffer).unwrap();
+            assert!(chunks.decode(&mut buffer).is_err(), "{longer:?}");
         }
         let endless = vec![b'1'; LONGEST_LINE + 1];
         assert!(Chunks::default().decode(&mut BytesMut::from(&endless[..])).is_err());
