@@ -27,7 +27,7 @@ async fn before_an_embedding_model_it_conforms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn before_a_chat_model_it_conforms() {
     let vllm = Vllm::chat();
-    let long = ChatRequest::new("Count to 80.").temperature(0.0).max_tokens(1500).extra("ignore_eos", true);
+    let long = ChatRequest::new("Count to 80.").temperature(0.0).max_tokens(4000).extra("ignore_eos", true);
     let asked = |text: String| ChatRequest::new(text).model(vllm.model());
     Subject::new(&*provider(vllm))
         .model(vllm.model())

@@ -11,11 +11,17 @@ use serde_json::{Value, json};
 /// One test at a time: one counts what runs.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Polls until as many requests run, for so long at most.
-fn until_running(vllm: &Vllm, wanted: impl Fn(usize) -> bool, within: Duration) {
+/// Whether as many requests run as wanted, within this time.
+async fn runs(vllm: &Vllm, wanted: impl Fn(usize) -> bool, within: Duration) -> bool {
     let since = Instant::now();
-    while !wanted(vllm.running()) {
-        assert!(since.elapsed() < within, "{} requests still run after {within:?}", vllm.running());
+    loop {
+        if wanted(vllm.running()) {
+            return true;
+        }
+        if since.elapsed() > within {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await; // it has an answer to make, too
     }
 }
 
@@ -66,14 +72,20 @@ async fn a_client_of_the_gateway_that_leaves_stops_the_model() {
     let _turn = TURN.lock().await;
     let vllm = Vllm::chat();
     let house = House::before(vllm.base_url());
-    let body = json!({"model": vllm.model(), "stream": true, "max_tokens": 1500, "ignore_eos": true,
+    let body = json!({"model": vllm.model(), "stream": true, "max_tokens": 4000, "ignore_eos": true,
         "messages": [{"role": "user", "content": "Count to 80."}]});
-    let request = http::client().post(format!("{}/v1/chat/completions", house.url())).body(body.to_string());
-    let mut stream = request.send().await.unwrap().bytes_stream();
-    stream.next().await.unwrap().unwrap();
-    until_running(vllm, |n| n >= 1, Duration::from_secs(5));
-    drop(stream);
-    until_running(vllm, |n| n == 0, Duration::from_secs(10));
+    let begin = || http::client().post(format!("{}/v1/chat/completions", house.url())).body(body.to_string()).send();
+    for _ in 0..5 {
+        let mut stream = begin().await.unwrap().bytes_stream();
+        stream.next().await.unwrap().unwrap();
+        if !runs(vllm, |n| n >= 1, Duration::from_secs(5)).await {
+            continue; // it was over before it was seen: a busy machine
+        }
+        drop(stream);
+        assert!(runs(vllm, |n| n == 0, Duration::from_secs(10)).await, "it goes on for nobody");
+        return;
+    }
+    panic!("five long answers were never seen to run");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ pub struct ClientHouse {
 impl ClientHouse {
     /// With models that are fake or recorded.
     pub async fn fake() -> ClientHouse {
-        let structured = Mock::start(vec![vec![Step::Read, Step::Says(r#"{"c":"green"}"#)]]).await;
+        let structured = Mock::start(vec![vec![Step::ReadQuestion, Step::Says(r#"{"c":"green"}"#)]]).await;
         let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/recordings/vllm/chat_tools_auto_stream.txt");
         let models = format!(
             "[models.chat]\nprovider = 'fake'\nsays = 'The capital of France is Paris.'\n\

@@ -234,10 +234,9 @@ impl Provider for Replay {
     }
 
     fn serves(&self) -> Operations {
-        if self.is_one {
-            return Operations::ALL;
-        }
-        let recorded = Operation::ALL.into_iter().filter(|operation| self.of(*operation).next().is_some());
+        // One recording is the answer to every question, whatever its path; but a list of models is one, or is not there.
+        let is_any = |operation: Operation| self.is_one && operation != Operation::Models;
+        let recorded = Operation::ALL.into_iter().filter(|o| is_any(*o) || self.of(*o).next().is_some());
         recorded.fold(Operations::NONE, |all, operation| all | operation.into())
     }
 }

@@ -31,6 +31,9 @@ use super::shapes;
 pub enum Step {
     /// Reads one request, head and body.
     Read,
+    /// Reads one request that is a question for a model. Who asks before it what models there are, as those do who watch
+    /// a host, finds no such route.
+    ReadQuestion,
     /// Sends these bytes.
     Send(Vec<u8>),
     /// Sends these bytes one by one, each in a write of its own.
@@ -194,12 +197,15 @@ async fn follow(mut stream: TcpStream, steps: Vec<Step>, shared: Arc<Shared>) {
     let mut asked = String::new();
     for step in steps {
         match step {
-            Step::Read => match request(&mut stream).await {
-                Some(request) => {
-                    asked.clone_from(&request);
-                    shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+            Step::Read | Step::ReadQuestion => loop {
+                let Some(request) = request(&mut stream).await else { return };
+                if matches!(step, Step::ReadQuestion) && request.starts_with("GET ") {
+                    let _ = stream.write_all(&super::answer("404 Not Found", "", r#"{"detail":"Not Found"}"#)).await;
+                    continue;
                 }
-                None => return,
+                asked.clone_from(&request);
+                shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+                break;
             },
             Step::Reset => {
                 let _ = stream.set_zero_linger();

@@ -137,7 +137,7 @@ pub const REFUSED_AT_FIRST: Scenario = Scenario {
         "refused_at_first",
         "refuses connections for 300 ms, then answers well",
         "the answer: it is tried again",
-        || vec![vec![Step::Read, Step::Says("fine")]],
+        || vec![vec![Step::ReadQuestion, Step::Says("fine")]],
     )
 };
 
@@ -146,7 +146,7 @@ pub const ODD_FINISH: Scenario = Scenario::new(
     "odd_finish",
     "ends its answers with \"abort\", then \"repetition\", then an empty reason, and so on with the last",
     "the answer \"fine\"; FinishReason::Other with the word, and Stop for none",
-    || ["abort", "repetition", ""].map(|why| vec![Step::Read, Step::SaysAndEnds("fine", why)]).into(),
+    || ["abort", "repetition", ""].map(|why| vec![Step::ReadQuestion, Step::SaysAndEnds("fine", why)]).into(),
 );
 
 /// Thinks aloud, in vLLM's field and then in the one that others have.
@@ -154,7 +154,7 @@ pub const REASONING: Scenario = Scenario::new(
     "reasoning",
     "streams its thoughts as `reasoning`, to the second request as `reasoning_content`",
     "\"let me think\" as reasoning, \"fine\" as text",
-    || ["reasoning", "reasoning_content"].map(|field| vec![Step::Read, Step::Send(thinking(field))]).into(),
+    || ["reasoning", "reasoning_content"].map(|field| vec![Step::ReadQuestion, Step::Send(thinking(field))]).into(),
 );
 
 /// Fails in mid-stream, in a 200.
@@ -182,7 +182,7 @@ pub const RESET: Scenario =
     Scenario::new("reset", "streams \"half\" and resets the connection", "\"half\", then Kind::Upstream", || {
         let half = Step::Send([events_in_chunks(), &chunk(&text("half"))].concat().into_bytes());
         // A reset takes back what was not read yet.
-        vec![vec![Step::Read, half, Step::Pause(Duration::from_millis(200)), Step::Reset]]
+        vec![vec![Step::ReadQuestion, half, Step::Pause(Duration::from_millis(200)), Step::Reset]]
     });
 
 /// Calls two tools at once, in fragments that take turns.
@@ -198,7 +198,7 @@ pub const BYTE_BY_BYTE: Scenario = Scenario::new(
     "byte_by_byte",
     "streams \"Grüße, 世界 🌍\" byte by byte, with CRLF, comments and other fields between",
     "\"Grüße, 世界 🌍\"",
-    || vec![vec![Step::Read, Step::Send(events_until_close().into()), Step::Trickle(ragged())]],
+    || vec![vec![Step::ReadQuestion, Step::Send(events_until_close().into()), Step::Trickle(ragged())]],
 );
 
 /// Takes the request and says nothing.
@@ -206,7 +206,7 @@ pub const HANG: Scenario = Scenario::new(
     "hang",
     "reads the request and never answers",
     "Kind::Timeout when the time is over, and a closed connection",
-    || vec![vec![Step::Read, Step::UntilClosed]],
+    || vec![vec![Step::ReadQuestion, Step::UntilClosed]],
 );
 
 /// Begins and says nothing more.
@@ -214,7 +214,7 @@ pub const STALL: Scenario = Scenario::new(
     "stall",
     "streams \"half\" and then nothing",
     "\"half\", then Kind::Timeout when the time is over, and a closed connection",
-    || vec![vec![Step::Read, Step::Send(half()), Step::UntilClosed]],
+    || vec![vec![Step::ReadQuestion, Step::Send(half()), Step::UntilClosed]],
 );
 
 /// Would go on for ever: for a client that leaves.
@@ -222,7 +222,7 @@ pub const ENDLESS: Scenario = Scenario::new(
     "endless",
     "streams \"half\", and waits for the client to leave",
     "a client that drops the stream closes the connection within 50 ms",
-    || vec![vec![Step::Read, Step::Send(half()), Step::UntilClosed]],
+    || vec![vec![Step::ReadQuestion, Step::Send(half()), Step::UntilClosed]],
 );
 
 /// Refuses a stream before it begins.
@@ -251,11 +251,11 @@ fn too_long() -> String {
 
 /// Each of these for one connection, the last for all further ones.
 fn refusing(answers: &[Vec<u8>]) -> Vec<Vec<Step>> {
-    answers.iter().map(|bytes| vec![Step::Read, Step::Send(bytes.clone())]).collect()
+    answers.iter().map(|bytes| vec![Step::ReadQuestion, Step::Send(bytes.clone())]).collect()
 }
 
 fn then_well(refusal: Vec<u8>) -> Vec<Vec<Step>> {
-    vec![vec![Step::Read, Step::Send(refusal)], vec![Step::Read, Step::Says("fine")]]
+    vec![vec![Step::ReadQuestion, Step::Send(refusal)], vec![Step::ReadQuestion, Step::Says("fine")]]
 }
 
 fn half() -> Vec<u8> {
