@@ -8,7 +8,7 @@ use llm_core::provider::Kind;
 use llm_core::{Error, Gateway, Result};
 
 use crate::log::Log;
-use crate::{Config, Server, Telemetry, key, start};
+use crate::{Config, Server, Telemetry, files, key, start};
 
 /// What is served, and how.
 pub struct Composed {
@@ -41,7 +41,7 @@ pub fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Composed> {
 }
 
 impl Composed {
-    /// Builds and starts it. A server that others can reach and that has no key makes one, in this file; whether it is
+    /// Builds and starts it, with as many open files as the process may have. A server that others can reach and that has no key makes one, in this file; whether it is
     /// new is told, so that the door can print it once.
     ///
     /// # Errors
@@ -53,6 +53,7 @@ impl Composed {
             new_key = is_new.then(|| key.reveal().to_owned());
             self.server.api_key = Some(key);
         }
+        files::raise(self.server.max_connections);
         let telemetry = Telemetry::new(Log::to(&self.server.log)?)?;
         let gateway = Gateway::with(&self.models, kinds, telemetry.clone())?;
         Ok((start(self.server, Arc::new(gateway), telemetry)?, new_key))

@@ -124,6 +124,26 @@ fn a_server_of_the_terminal_answers_the_terminal() {
     assert_eq!(ended(&mut child), 0);
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_may_open_as_many_files_as_the_machine_allows_and_says_so() {
+    let program = Program::fake().var("LLM_LOG", "off");
+    let mut serve = Command::new("sh");
+    serve.args(["-c", "ulimit -Sn 200 && exec llm serve --listen 127.0.0.1:0 --metrics off"]);
+    program.dress(&mut serve);
+    let mut child = serve.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said = lines.find(|line| line.contains("open files")).expect("it says how many");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let (_, files) = limits.split_once("Max open files").unwrap();
+    let files: Vec<&str> = files.split_whitespace().take(2).collect();
+    assert_eq!(files[0], files[1], "the soft limit is the hard one");
+    assert!(said.ends_with(&format!("most={}", files[0])), "{said}");
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    std::thread::spawn(move || lines.count());
+    assert_eq!(ended(&mut child), 0);
+}
+
 /// Starts a server and waits until it says where it listens.
 pub(crate) fn serving(mut serve: Command) -> (std::process::Child, String) {
     let mut child = serve.spawn().unwrap();
