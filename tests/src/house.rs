@@ -2,7 +2,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use llm_core::{Config, Gateway};
+use llm_core::provider::{Kind, hosts};
+use llm_core::{BoxFuture, Call, Config, Gateway, Operation, Operations, Provider, Reply, Result};
 use llm_server::{Server, Telemetry, log::Log};
 
 /// A server that stops when this is dropped.
@@ -19,16 +20,16 @@ impl House {
     }
 
     /// The same with further kinds of provider, such as the engine's.
-    pub fn with(toml: &str, kinds: &[llm_core::provider::Kind]) -> House {
+    pub fn with(toml: &str, kinds: &[Kind]) -> House {
         House::build(toml, kinds).expect("the test's configuration")
     }
 
     /// The same, for tests of what is wrong.
-    pub fn try_of(toml: &str) -> llm_core::Result<House> {
+    pub fn try_of(toml: &str) -> Result<House> {
         House::build(toml, &[])
     }
 
-    fn build(toml: &str, kinds: &[llm_core::provider::Kind]) -> llm_core::Result<House> {
+    fn build(toml: &str, kinds: &[Kind]) -> Result<House> {
         let mut table: toml::Table = toml.parse().expect("the test's TOML");
         let mut config = llm_server::Config::take(&mut table)?;
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -63,5 +64,23 @@ impl House {
     /// Waits until running answers have ended.
     pub fn wait(self) {
         self.server.wait().expect("no thread died");
+    }
+}
+
+/// A vLLM that is asked by clients alone: the house's own looks at its models would take the connections that a script
+/// means for questions.
+pub const UNWATCHED: Kind =
+    Kind::new("unwatched", "a vLLM that nobody probes", |table| Ok(Arc::new(Unwatched((hosts::VLLM.build)(table)?))));
+
+struct Unwatched(Arc<dyn Provider>);
+
+impl Provider for Unwatched {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+        self.0.call(call)
+    }
+
+    fn serves(&self) -> Operations {
+        let others = self.0.serves().iter().filter(|operation| *operation != Operation::Models);
+        others.fold(Operations::NONE, |all, operation| all | operation.into())
     }
 }

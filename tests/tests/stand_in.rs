@@ -47,6 +47,28 @@ async fn a_strict_one_refuses_what_vllm_refuses() {
 }
 
 #[tokio::test]
+async fn a_refusal_says_when_to_come_back() {
+    let upstream = Upstream::start().await.unwrap();
+    let refused = async |wish: &str| {
+        let mut client = Connection::open(upstream.address()).await.unwrap();
+        client.ask(&chat(&format!(r#","user":"status=429{wish}""#)), &mut Vec::new()).await.unwrap()
+    };
+    assert_eq!((refused(" retry_after=7").await.status, refused(" retry_after=7").await.retry_after), (429, Some(7)));
+    assert_eq!(refused("").await.retry_after, None);
+}
+
+#[tokio::test]
+async fn the_last_bodies_are_remembered_in_their_order() {
+    let upstream = Upstream::start().await.unwrap();
+    for turn in 0..70 {
+        asked(&upstream, &chat(&format!(r#","turn":{turn}"#))).await;
+    }
+    let turn = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).unwrap()["turn"].as_u64().unwrap();
+    let turns: Vec<u64> = upstream.seen().bodies().iter().map(|body| turn(body)).collect();
+    assert_eq!(turns, (6..70).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_a_stream_is_seen() {
     let upstream = Upstream::start().await.unwrap();
     let mut client = Connection::open(upstream.address()).await.unwrap();
@@ -70,9 +92,26 @@ async fn a_stream_cut_short_is_no_answer() {
 async fn clients_that_are_told_something_else_fail_the_run() {
     let upstream = Upstream::start().await.unwrap();
     let right = Question::learn(upstream.address(), chat("")).await.unwrap();
-    let wrong = Question { answer: right.answer[1..].to_vec(), request: right.request.clone() };
+    let wrong = Question { answer: right.answer[1..].to_vec(), ..right.clone() };
     let mut clients = Clients::connect(upstream.address(), 4).await.unwrap();
     let report = clients.run(&Arc::new(right), Plan::counting(25)).await.unwrap();
     assert_eq!(report.answered(), 100);
     assert!(clients.run(&Arc::new(wrong), Plan::counting(25)).await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_in_other_words_must_still_have_its_end() {
+    let upstream = Upstream::start().await.unwrap();
+    let learnt = Question::learn(upstream.address(), chat(r#","stream":true,"user":"chunks=3""#)).await.unwrap();
+    let longer = Question { request: chat(r#","stream":true,"user":"chunks=4""#), ..learnt.clone() };
+    let shorter = Question { request: chat(r#","stream":true,"user":"chunks=1""#), ..learnt.clone() };
+    let endless = Question { request: chat(""), ..learnt };
+    let run = async |question: Question| {
+        let mut clients = Clients::connect(upstream.address(), 1).await.unwrap();
+        clients.run(&Arc::new(question), Plan::counting(1)).await.is_ok()
+    };
+    assert!(!run(longer.clone()).await);
+    assert!(run(longer.in_other_words()).await);
+    assert!(!run(shorter.in_other_words()).await);
+    assert!(!run(endless.in_other_words()).await);
 }

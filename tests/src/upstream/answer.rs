@@ -35,6 +35,9 @@ impl Stream {
             self.end();
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
         }
+        if self.at > self.script.hang_after {
+            return Poll::Pending; // until the client leaves, which drops this
+        }
         if let Some(pace) = self.pace.as_mut().filter(|_| (1..=self.script.chunks).contains(&self.at)) {
             ready!(pace.poll_tick(cx));
         }

@@ -21,6 +21,16 @@ pub struct Script {
     pub cut_after: usize,
     /// `status=N`: refuse with this status.
     pub status: u16,
+    /// `hang_after=N`: the stream says nothing more after so many tokens.
+    pub hang_after: usize,
+    /// `drop=1`: the connection is closed instead of an answer.
+    pub drops: bool,
+    /// `page=1`: a page of HTML with 200.
+    pub page: bool,
+    /// `odds=N`: all misdeeds among these happen with so many chances in a hundred.
+    pub odds: u8,
+    /// `retry_after=N`: a refusal says when to come back, in seconds.
+    pub retry_after: Option<u64>,
     /// `strict=1`: refuse a body that vLLM would refuse.
     pub strict: bool,
 }
@@ -35,6 +45,11 @@ impl Default for Script {
             first: Duration::ZERO,
             cut_after: usize::MAX,
             status: 200,
+            hang_after: usize::MAX,
+            drops: false,
+            page: false,
+            odds: 100,
+            retry_after: None,
             strict: false,
         }
     }
@@ -51,7 +66,13 @@ impl Script {
         for (name, number) in wishes(value(body, b"\"user\"")) {
             script.wish(name, number);
         }
-        script
+        if fastrand::u8(..100) < script.odds { script } else { script.well_behaved() }
+    }
+
+    /// The same without misdeeds.
+    fn well_behaved(self) -> Script {
+        let Script { stream, usage, chunks, every, .. } = self;
+        Script { stream, usage, chunks, every, ..Script::default() }
     }
 
     fn wish(&mut self, name: &str, number: u64) {
@@ -61,6 +82,11 @@ impl Script {
             "first_ms" => self.first = Duration::from_millis(number),
             "cut_after" => self.cut_after = number as usize,
             "status" => self.status = number as u16,
+            "hang_after" => self.hang_after = number as usize,
+            "drop" => self.drops = number == 1,
+            "page" => self.page = number == 1,
+            "odds" => self.odds = number as u8,
+            "retry_after" => self.retry_after = Some(number),
             "strict" => self.strict = number == 1,
             _ => {}
         }

@@ -10,6 +10,8 @@ use super::seen::Visit;
 
 const WHOLE: &str = r#"{"id":"chatcmpl-b6291d0d2d27de9d","object":"chat.completion","created":1795269336,"model":"tiny","choices":[{"index":0,"message":{"role":"assistant","content":"The capital of France is Paris.","refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null},"logprobs":null,"finish_reason":"stop","stop_reason":null,"token_ids":null,"routed_experts":null}],"service_tier":null,"system_fingerprint":"vllm-0.32.0-1dec3552","usage":{"prompt_tokens":18,"total_tokens":26,"completion_tokens":8,"prompt_tokens_details":null,"completion_tokens_details":null},"prompt_logprobs":null,"prompt_token_ids":null,"prompt_text":null,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}"#;
 
+const VECTORS: &str = r#"{"id":"embd-9b2c53a1f4e07d68","object":"list","created":1795269336,"model":"tiny","data":[{"index":0,"object":"embedding","embedding":[0.0125,-0.25,0.5,1.0]}],"usage":{"prompt_tokens":4,"total_tokens":4,"completion_tokens":0,"prompt_tokens_details":null}}"#;
+
 const MODELS: &str = r#"{"object":"list","data":[{"id":"tiny","object":"model","created":1795269336,"owned_by":"vllm","root":"/models/tiny","parent":null,"max_model_len":2048,"permission":[{"id":"modelperm-b80288fdc5780eae","object":"model_permission","created":1795269336,"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"allow_search_indices":false,"allow_view":true,"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}]}"#;
 
 /// A chunk of a stream: what all have in common, then its choices and the rest.
@@ -58,6 +60,15 @@ pub(super) fn whole() -> Response<Answer> {
     json_of(StatusCode::OK, Bytes::from_static(WHOLE.as_bytes()))
 }
 
+pub(super) fn vectors() -> Response<Answer> {
+    json_of(StatusCode::OK, Bytes::from_static(VECTORS.as_bytes()))
+}
+
+/// What a proxy shows when the house behind it is on fire.
+pub(super) fn page() -> Response<Answer> {
+    with_type("text/html", Answer::Whole(Some(Bytes::from_static(b"<html><h1>It works!</h1></html>"))))
+}
+
 pub(super) fn models() -> Response<Answer> {
     json_of(StatusCode::OK, Bytes::from_static(MODELS.as_bytes()))
 }
@@ -74,9 +85,12 @@ pub(super) fn bad_request(message: &str) -> Response<Answer> {
     error(StatusCode::BAD_REQUEST, message, "BadRequestError")
 }
 
-pub(super) fn refusal(status: u16) -> Response<Answer> {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    error(status, "refused, as the request wished", "ScriptedError")
+pub(super) fn refusal(script: &Script) -> Response<Answer> {
+    let status = StatusCode::from_u16(script.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = error(status, "refused, as the request wished", "ScriptedError");
+    let later = script.retry_after.map(|seconds| (header::RETRY_AFTER, header::HeaderValue::from(seconds)));
+    response.headers_mut().extend(later);
+    response
 }
 
 pub(super) fn streamed(script: Script, visit: Visit) -> Response<Answer> {
