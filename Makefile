@@ -6,7 +6,7 @@ in_env := scripts/in-env
 # Everything a build writes lies here, outside the checkout.
 cache := $${LLM_CACHE_DIR:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm}
 
-.PHONY: help run test test-long soak bench bench-engine build lint fmt clean-cache
+.PHONY: help run test test-long soak bench bench-peers bench-engine build lint fmt clean-cache
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## (.*)/  make \1\t\2/; s/test-%/test-STAGE/' | expand -t 22
@@ -32,6 +32,9 @@ lint: ## format, licences, clippy
 bench: ## the server's CPU per request beside nginx
 	@$(in_env) scripts/check bench
 
+bench-peers: ## the same beside other LLM gateways, and what each does: only when asked for
+	@$(in_env) scripts/check bench-peers
+
 bench-engine: ## the engine's tokens per second beside llama.cpp's own server
 	@$(in_env) scripts/check bench-engine
 
@@ -42,4 +45,4 @@ fmt: ## format all code
 	@cargo fmt --all
 
 clean-cache: ## remove all that was built, installed and fetched (several GB)
-	@cd "$(cache)" && echo "emptying $$PWD" && rm -rf target ccache tools clients vllm wheels bench-engine *.lock *.log
+	@cd "$(cache)" && echo "emptying $$PWD" && rm -rf target ccache tools clients vllm wheels peers bench-engine *.lock *.log

@@ -64,10 +64,10 @@ def docs():
     return [["env", "RUSTDOCFLAGS=-D warnings", "cargo", "doc", *CARGO, "--no-deps"], cargo_test("--doc")]
 
 
-def bench():
+def bench(*options):
     """What is measured is what is shipped: the release profile."""
     built = pathlib.Path(os.environ["CARGO_TARGET_DIR"]) / "release/bench"
-    return [["scripts/setup", "nginx"], ["cargo", "build", "--release", "-p", "llm-tests", "-p", "llm-server", "--bins"], [built]]
+    return [["scripts/setup", "nginx"], ["cargo", "build", "--release", "-p", "llm-tests", "-p", "llm-server", "--bins"], [built, *options]]
 
 
 def soak_min():
@@ -92,7 +92,9 @@ STAGES = {stage.name: stage for stage in [
     Stage("coverage", "the lines of llm-core that its tests run", lambda: [["scripts/setup", "tarpaulin"], ["scripts/coverage"]], 30, needs=("tools",)),
     Stage("soak", "mixed traffic against upstreams that misbehave", lambda: [cargo_test("--test", "soak")], soak_min()),
     Stage("bench", "the server beside nginx", bench, 60, needs=("tools",)),
+    Stage("bench-peers", "the server beside other LLM gateways", lambda: bench("--peers"), 60, needs=("tools",)),
     Stage("bench-engine", "the engine beside llama.cpp's server", lambda: [["scripts/setup"], ["scripts/bench-engine"]], 60, needs=("tools",)),
 ]}
-LONG = [name for name in STAGES if name != "soak"]  # whose five minutes are part of the house
+# The five minutes of the soak are part of the house; other people's programs are run only when asked for.
+LONG = [name for name in STAGES if name not in ("soak", "bench-peers")]
 SHORT = [name for name in LONG if name != "coverage" and not name.startswith("bench")]

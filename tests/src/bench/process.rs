@@ -60,16 +60,23 @@ pub(super) fn upstream() -> Result<(Process, std::net::SocketAddr)> {
 
 /// Prints its address and serves.
 pub async fn serve_upstream() -> Result<()> {
+    open_files()?;
     let upstream = Upstream::start().await?;
     println!("{}", upstream.address());
     upstream.serve().await;
     Ok(())
 }
 
-/// A process and its children.
-pub(super) fn family(parent: u32) -> Result<Vec<u32>> {
+/// A process, its children and theirs.
+pub(super) fn family(eldest: u32) -> Result<Vec<u32>> {
     let processes = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    Ok([parent].into_iter().chain(processes.filter(|&id| parent_of(id) == Some(parent))).collect())
+    let parents: Vec<(u32, u32)> = processes.filter_map(|id| Some((id, parent_of(id)?))).collect();
+    let (mut family, mut at) = (vec![eldest], 0);
+    while let Some(&parent) = family.get(at) {
+        family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(id, _)| id));
+        at += 1;
+    }
+    Ok(family)
 }
 
 fn parent_of(id: u32) -> Option<u32> {
@@ -85,6 +92,15 @@ pub(super) fn cpu(id: u32) -> Result<Duration> {
     Ok(Duration::from(clock.now()?))
 }
 
+/// Raises how many files this process may open as far as it may, and says how many that is.
+#[cfg(target_os = "linux")]
+pub(super) fn open_files() -> Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(most)
+}
+
 #[cfg(target_os = "linux")]
 fn terminate(child: &Child) {
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM);
@@ -93,6 +109,11 @@ fn terminate(child: &Child) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn cpu(_: u32) -> Result<Duration> {
     anyhow::bail!("the bench reads the CPU clocks of other processes, which only Linux shows")
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn open_files() -> Result<u64> {
+    anyhow::bail!("the bench raises the limit of open files on Linux alone")
 }
 
 #[cfg(not(target_os = "linux"))]

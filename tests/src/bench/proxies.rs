@@ -1,19 +1,24 @@
-//! The three that answer: the upstream itself, nginx before it, and the gateway before it.
+//! Those that answer: the upstream itself, nginx before it, and before it the gateway, or one of its peers.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use super::case;
+use super::cost::Pair;
+use super::peers::{Peer, Seat};
 use super::process::{self, Process};
-use crate::load::{Connection, resident};
+use crate::load::{Connection, post, resident};
 
 /// The gateway checks it; nginx passes it on.
 pub(super) const KEY: &str = "bench-key-0123456789abcdef0123456789abcdef";
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A peer of Python's loads a thousand modules first.
+const PEERS_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running server and the processes whose CPU time is its own.
 pub(super) struct Proxy {
@@ -33,34 +38,81 @@ impl Proxy {
     }
 }
 
+/// What can stand before the upstream.
+pub(super) enum Kind {
+    Nginx,
+    Gateway(PathBuf),
+    Peer(&'static Peer),
+}
+
+/// How many calls it shall have upstream at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turns {
+    Many,
+    One,
+}
+
+impl Kind {
+    pub(super) fn of(server: &Path) -> Kind {
+        if server.to_str() == Some("nginx") { Kind::Nginx } else { Kind::Gateway(server.to_owned()) }
+    }
+
+    pub(super) fn name(&self) -> String {
+        match self {
+            Kind::Nginx => "nginx".into(),
+            Kind::Gateway(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Kind::Peer(peer) => peer.name.into(),
+        }
+    }
+
+    pub(super) async fn start(&self, folder: &Path, upstream: SocketAddr, turns: Turns) -> Result<Proxy> {
+        match self {
+            Kind::Nginx => nginx(folder, upstream).await,
+            Kind::Gateway(program) => gateway(program, folder, &settings(upstream, turns)).await,
+            Kind::Peer(peer) => self::peer(peer, folder, upstream, turns).await,
+        }
+    }
+}
+
 pub(super) struct Proxies {
     pub upstream: Proxy,
     pub nginx: Proxy,
     pub subject: Proxy,
-    _folder: TempDir,
+    pub folder: TempDir,
 }
 
-pub(super) async fn start(server: &Path) -> Result<Proxies> {
+impl Proxies {
+    /// The subject beside nginx.
+    pub(super) fn pair(&self) -> Pair<'_> {
+        Pair { upstream: &self.upstream, base: &self.nginx, subject: &self.subject }
+    }
+}
+
+pub(super) async fn start(kind: &Kind) -> Result<Proxies> {
     let folder = tempfile::tempdir()?;
     let (process, address) = process::upstream()?;
     let upstream = Proxy { name: "direct".into(), address, ids: vec![process.id()], _process: process };
-    let nginx = nginx(folder.path(), "nginx", address).await?;
-    let subject = match server.to_str() {
-        Some("nginx") => self::nginx(folder.path(), "nginx again", address).await?,
-        _ => gateway(server, folder.path(), address).await?,
-    };
-    Ok(Proxies { upstream, nginx, subject, _folder: folder })
+    let nginx = nginx(folder.path(), address).await?;
+    let subject = kind.start(folder.path(), address, Turns::Many).await?;
+    Ok(Proxies { upstream, nginx, subject, folder })
 }
 
-async fn nginx(folder: &Path, name: &str, upstream: SocketAddr) -> Result<Proxy> {
-    let (address, folder) = (free_address()?, folder.join(name.replace(' ', "-")));
-    std::fs::create_dir(&folder)?;
+/// A folder for one program's files.
+fn nook(folder: &Path, address: SocketAddr) -> Result<PathBuf> {
+    let nook = folder.join(address.port().to_string());
+    std::fs::create_dir(&nook)?;
+    Ok(nook)
+}
+
+async fn nginx(folder: &Path, upstream: SocketAddr) -> Result<Proxy> {
+    let address = free_address()?;
+    let folder = nook(folder, address)?;
     std::fs::write(folder.join("nginx.conf"), nginx_conf(&folder, address, upstream))?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(&folder).arg("-e").arg(folder.join("error.log")).arg("-c").arg(folder.join("nginx.conf"));
     let process = up(Process::spawn(&mut command)?, address, &folder.join("error.log")).await?;
     let ids = workers(&process).await?;
-    Ok(Proxy { name: name.into(), address, ids, _process: process })
+    Ok(Proxy { name: "nginx".into(), address, ids, _process: process })
 }
 
 /// The master and its workers, once all are there: the first answers while the last is still being started.
@@ -100,38 +152,85 @@ fn user() -> &'static str {
     if root { "user root;\n" } else { "" }
 }
 
-async fn gateway(program: &Path, folder: &Path, upstream: SocketAddr) -> Result<Proxy> {
-    let (address, log) = (free_address()?, folder.join("gateway.log"));
-    let mut command = Command::new(program);
-    command.current_dir(folder).env("VLLM_BASE_URL", format!("http://{upstream}")).env("LLM_API_KEY", KEY);
+/// The gateway's configuration: one model, one key.
+fn settings(upstream: SocketAddr, turns: Turns) -> String {
+    let queue = if turns == Turns::One { "queue = { limit = 1 }\n" } else { "" };
+    format!("[server]\napi_key = '{KEY}'\n[models.tiny]\nprovider = 'vllm'\nbase_url = 'http://{upstream}'\n{queue}")
+}
+
+/// The gateway with these settings.
+pub(super) async fn gateway(program: &Path, folder: &Path, settings: &str) -> Result<Proxy> {
+    let address = free_address()?;
+    let folder = nook(folder, address)?;
+    std::fs::write(folder.join("llm.toml"), settings)?;
+    // Most machines begin with so few open files: the rest is for the server itself to ask for.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 1024 && exec \"$@\"", "sh"]).arg(program).args(["--config", "llm.toml"]);
     command.env("LLM_LISTEN", address.to_string()).env("LLM_METRICS_LISTEN", free_address()?.to_string());
-    command
-        .stdin(Stdio::null())
-        .stdout(std::fs::File::create(&log)?)
-        .stderr(std::fs::File::create(folder.join("stderr"))?);
-    let process = up(Process::spawn(&mut command)?, address, &folder.join("stderr")).await?;
-    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for variable in ["LLM_API_KEY", "LLM_API_KEY_FILE", "LLM_KEYS"] {
+        command.env_remove(variable);
+    }
+    let process = up(quiet(&mut command, &folder)?, address, &folder.join("stderr")).await?;
+    let name = Kind::of(program).name();
     Ok(Proxy { name, address, ids: vec![process.id()], _process: process })
 }
 
-/// Waits until it answers.
-async fn up(mut process: Process, address: SocketAddr, log: &Path) -> Result<Process> {
-    let deadline = Instant::now() + PATIENCE;
+async fn peer(peer: &'static Peer, folder: &Path, upstream: SocketAddr, turns: Turns) -> Result<Proxy> {
+    let address = free_address()?;
+    let folder = nook(folder, address)?;
+    let seat = Seat { folder: &folder, address, metrics: free_address()?, upstream, turns };
+    let process = quiet(&mut peer.command(&seat)?, &folder)?;
+    let process = answers(process, address, &folder.join("stderr")).await?;
+    Ok(Proxy { name: peer.name.into(), address, ids: process::family(process.id())?, _process: process })
+}
+
+/// Started in a folder of its own, in which its words are kept.
+fn quiet(command: &mut Command, folder: &Path) -> Result<Process> {
+    let file = |name| std::fs::File::create(folder.join(name));
+    command.current_dir(folder).stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
+    Process::spawn(command)
+}
+
+/// Waits until it is there.
+async fn up(process: Process, address: SocketAddr, log: &Path) -> Result<Process> {
+    let health = format!("GET /health HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    patiently(process, address, health.as_bytes(), PATIENCE, log).await
+}
+
+/// Waits until it passes a question on: a peer says that it is well before it knows its upstream.
+async fn answers(process: Process, address: SocketAddr, log: &Path) -> Result<Process> {
+    let question = post("/v1/chat/completions", Some(KEY), case::small().as_bytes());
+    patiently(process, address, &question, PEERS_PATIENCE, log).await
+}
+
+async fn patiently(
+    mut process: Process,
+    address: SocketAddr,
+    request: &[u8],
+    patience: Duration,
+    log: &Path,
+) -> Result<Process> {
+    let deadline = Instant::now() + patience;
     loop {
-        if healthy(address).await.is_ok() {
+        if is_answered(address, request).await.is_ok() {
             return Ok(process);
         }
-        let told = || std::fs::read_to_string(log).unwrap_or_default();
+        let told = || last_words(&std::fs::read_to_string(log).unwrap_or_default());
         let ended = process.ended();
         ensure!(ended.is_none(), "it ended at once ({}): {}", ended.unwrap_or_default(), told());
-        ensure!(Instant::now() < deadline, "no answer at {address} within {PATIENCE:?}: {}", told());
+        ensure!(Instant::now() < deadline, "no answer at {address} within {patience:?}: {}", told());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-async fn healthy(address: SocketAddr) -> Result<()> {
-    let request = format!("GET /health HTTP/1.1\r\nhost: {address}\r\n\r\n");
-    let head = Connection::open(address).await?.ask(request.as_bytes(), &mut Vec::new()).await?;
+/// The end of a log: what went wrong stands there, and some logs are long.
+fn last_words(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}
+
+async fn is_answered(address: SocketAddr, request: &[u8]) -> Result<()> {
+    let head = Connection::open(address).await?.ask(request, &mut Vec::new()).await?;
     ensure!(head.status == 200, "status {}", head.status);
     Ok(())
 }

@@ -17,6 +17,8 @@ const LIMIT: usize = 64 << 20;
 pub struct Head {
     /// The status code.
     pub status: u16,
+    /// `Retry-After` in seconds, if it has one.
+    pub retry_after: Option<u64>,
     framing: Framing,
 }
 
@@ -130,16 +132,26 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(length) = response.parse(bytes)? else { return Ok(None) };
-    let head = Head { status: response.code.unwrap_or(0), framing: framing(response.headers)? };
+    let retry_after = value(response.headers, "retry-after").and_then(|value| std::str::from_utf8(value).ok());
+    let head = Head {
+        status: response.code.unwrap_or(0),
+        retry_after: retry_after.and_then(|seconds| seconds.parse().ok()),
+        framing: framing(response.headers)?,
+    };
     Ok(Some((head, length)))
 }
 
+fn value<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
+    headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+}
+
 fn framing(headers: &[httparse::Header<'_>]) -> Result<Framing> {
-    let value = |name: &str| headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|h| h.value);
-    if value("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"chunked")) {
+    if value(headers, "transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"chunked")) {
         return Ok(Framing::Chunked);
     }
-    let Some(length) = value("content-length") else { bail!("an answer without a length keeps no connection alive") };
+    let Some(length) = value(headers, "content-length") else {
+        bail!("an answer without a length keeps no connection alive")
+    };
     let length = std::str::from_utf8(length)?.parse().map_err(|_| anyhow!("not a length: {length:?}"))?;
     Ok(Framing::Length(length))
 }
