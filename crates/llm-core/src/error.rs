@@ -233,6 +233,7 @@ impl Error {
             Kind::RateLimited => Some("rate_limit_exceeded"),
             Kind::Overloaded => Some("queue_full"),
             Kind::Loading => Some("model_loading"),
+            Kind::Unavailable => Some("model_unavailable"),
             Kind::Unsupported => Some("unsupported"),
             _ => None,
         })

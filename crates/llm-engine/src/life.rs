@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::engine::{Engine, Work};
-use llm_core::{BoxFuture, Error, Kind, LifeStatus, Result};
+use llm_core::{BoxFuture, Context, Error, Kind, LifeStatus, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,11 +54,11 @@ impl Life {
     }
 
     /// The same for those who have the patience to wait for a model that is being loaded.
-    pub(crate) async fn engine_within(&self, patience: Duration) -> Result<Arc<Engine>> {
+    pub(crate) async fn engine_for(&self, asks: &Context) -> Result<Arc<Engine>> {
         match self.engine() {
-            Err(error) if error.kind() == Kind::Loading && !patience.is_zero() => {
+            Err(error) if error.kind() == Kind::Loading && !asks.patience.is_zero() => {
                 let rests = self.settle(|state| !matches!(state, State::Loading(_) | State::Leaving));
-                let _ = tokio::time::timeout(patience, rests).await;
+                let _ = asks.while_it_loads(tokio::time::timeout(asks.patience, rests)).await;
                 self.engine()
             }
             answer => answer,

@@ -63,7 +63,7 @@ impl EngineProvider {
     }
 
     async fn answer(&self, call: &Call) -> Result<Reply> {
-        let engine = self.life.engine_within(call.context.patience).await?;
+        let engine = self.life.engine_for(&call.context).await?;
         if call.operation == Operation::Models {
             return Ok(Reply::of(Frame::Models(vec![self.info(&engine)])));
         }

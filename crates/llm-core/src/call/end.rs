@@ -68,13 +68,13 @@ pub(crate) fn truncated() -> Error {
 
 /// What frames that went by showed.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     finished: bool,
     usage: Option<Usage>,
 }
 
 impl Seen {
-    fn look(&mut self, frame: &Frame) {
+    pub(super) fn look(&mut self, frame: &Frame) {
         match frame {
             Frame::Wire(wire) => {
                 self.finished |= wire.glance.is_finished;
@@ -86,6 +86,10 @@ impl Seen {
             Frame::Vectors(vectors) => (self.finished, self.usage) = (true, vectors.usage),
             _ => self.finished = true,
         }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
     }
 
     /// How it ends if nothing follows.

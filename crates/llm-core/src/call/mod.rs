@@ -11,13 +11,14 @@ mod nouns;
 mod operation;
 mod reply;
 mod scan;
-pub(crate) mod tools;
+pub(crate) mod tape;
+mod tools;
 mod written;
 
 pub use answers::*;
 pub use body::Wired;
 pub use chat::{ChatRequest, Sampling};
-pub use context::{Context, Progress, Shared};
+pub use context::{Cached, Caching, Context, Progress, Shared};
 pub use end::End;
 pub(crate) use end::truncated;
 pub use frame::*;
@@ -26,6 +27,7 @@ pub use message::{Content, Message, Part, Role};
 pub use nouns::*;
 pub use operation::{Delivery, Operation, Operations};
 pub use reply::{Bodies, Frames, Reply};
+pub use tape::Tape;
 pub use tools::{FunctionCall, ToolCall};
 
 use std::ops::Range;

@@ -6,6 +6,7 @@ use futures_util::{StreamExt, future, stream};
 use super::answers::*;
 use super::end::{End, Listeners, truncated, watched};
 use super::frame::*;
+use super::tape::{Recorder, Tape, Taping};
 use super::written::Written;
 use super::{Call, Delivery};
 use crate::dialect::{Dialect, Reader};
@@ -174,6 +175,26 @@ impl Reply {
     /// Wraps the frames.
     pub fn map(self, f: impl FnOnce(Frames) -> Frames) -> Reply {
         Reply { source: Source::Many(f(self.source.frames())), ..self }
+    }
+
+    /// Keeps what passes, as long as it is not larger than so many bytes, and tells of it when all has passed; of a reply that is
+    /// too large or fails, that there is none; and nothing, if it is left. See [`Tape`] for an example.
+    pub fn taped(self, most: usize, told: impl FnOnce(Option<Tape>) + Send + 'static) -> Reply {
+        let mut recorder = Recorder::new(self.dialect, self.delivery, most, Box::new(told));
+        if let Source::One(frame, _) = &self.source {
+            recorder.add(frame);
+            recorder.end();
+            return self;
+        }
+        self.map(|frames| Taping { frames, recorder }.boxed())
+    }
+
+    pub(super) fn played(tape: &Tape) -> Reply {
+        let source = match &tape.frames[..] {
+            [frame] => Source::One(frame.clone(), Listeners::default()),
+            frames => Source::Many(stream::iter(frames.to_vec()).map(Ok).boxed()),
+        };
+        Reply { dialect: tape.dialect, delivery: tape.delivery, source }
     }
 
     /// Looks at the one frame of a reply, understood, and passes the reply on as it came if it is as it should be.

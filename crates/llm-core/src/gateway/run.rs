@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::Gateway;
-use crate::call::LifeStatus;
+use crate::call::{Life, LifeStatus};
 use crate::route::{Deployment, Status};
 
 /// How often those that are not well are asked; asking for the models costs no token.
 const PROBE_SICK: Duration = Duration::from_secs(1);
 /// Those that are well are asked every so many rounds.
 const ROUNDS_WELL: u64 = 15;
+/// How often the log is told how far a load is.
+const TELLS_PROGRESS: Duration = Duration::from_secs(2);
 
 impl Gateway {
     /// Loads what must be loaded, one after the other, and keeps asking deployments how they are. Runs until it is
@@ -48,10 +50,8 @@ impl Gateway {
             clock.tick().await; // a reload may bring new ones
             for deployment in self.deployments() {
                 let Some(life) = deployment.provider.life() else { continue };
-                if life.status() == LifeStatus::Unloaded
-                    && let Err(error) = life.load().await
-                {
-                    tracing::error!(deployment = deployment.name, %error, "could not be loaded");
+                if life.status() == LifeStatus::Unloaded {
+                    load(&deployment.name, life).await;
                 }
             }
         }
@@ -79,6 +79,25 @@ impl Gateway {
 
     fn deployments(&self) -> Vec<Arc<Deployment>> {
         self.router().models.iter().flat_map(|m| m.deployments.clone()).collect()
+    }
+}
+
+/// Loads one, and tells the log how far it is.
+async fn load(deployment: &str, life: &dyn Life) {
+    let (since, mut loading) = (Instant::now(), life.load());
+    let mut clock = interval_at(since + TELLS_PROGRESS, TELLS_PROGRESS);
+    tracing::info!(deployment, "loading");
+    let loaded = loop {
+        tokio::select! {
+            loaded = &mut loading => break loaded,
+            _ = clock.tick() => if let LifeStatus::Loading(share) = life.status() {
+                tracing::info!(deployment, percent = (share * 100.0).round(), "loading");
+            },
+        }
+    };
+    match loaded {
+        Ok(()) => tracing::info!(deployment, seconds = since.elapsed().as_secs_f32(), "loaded"),
+        Err(error) => tracing::error!(deployment, %error, "could not be loaded"),
     }
 }
 

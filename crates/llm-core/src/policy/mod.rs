@@ -1,4 +1,5 @@
 //! Policies: everything that decides, each a provider around a provider. A new one is a file and its line in [`POLICIES`].
+pub mod cache;
 pub mod keep;
 pub mod observe;
 pub mod queue;
@@ -18,6 +19,7 @@ pub use observe::{Observer, Outcome};
 /// The policies, outermost first, each with the reason for its place.
 pub const POLICIES: &[Policy] = &[
     observe::OBSERVE, // sees everything, the wait in the queue too
+    cache::CACHE,     // before quotas and the line: what is known costs nobody anything
     quota::QUOTA,     // before the line: whoever has had enough need not wait to be told
     queue::QUEUE,     // a call keeps its turn while it backs off
     retry::RETRY,     // outside the selection, so that the next attempt goes elsewhere

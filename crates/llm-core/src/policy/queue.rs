@@ -178,9 +178,12 @@ impl Line {
             state.join(&call.context)
         };
         let place = Place { line: self, ticket, since: Instant::now(), call };
-        let turn = match max_wait {
-            None => turn.await,
-            Some(most) => tokio::time::timeout(most, turn).await.map_err(|_| self.too_long(call, most))?,
+        let turn = match (max_wait, call.context.left()) {
+            (None, None) => turn.await,
+            (Some(most), left) if left.is_none_or(|left| most <= left) => {
+                tokio::time::timeout(most, turn).await.map_err(|_| self.too_long(call, most))?
+            }
+            (_, left) => tokio::time::timeout(left.unwrap_or_default(), turn).await.map_err(|_| too_late())?,
         };
         let turn = turn.map_err(|_| Error::new(Kind::Internal, "the line was closed"))?;
         drop(place);
@@ -225,6 +228,11 @@ impl Line {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// It did not fail and there is nothing to try again: nobody waits any more.
+fn too_late() -> Error {
+    Error::new(Kind::Timeout, "the caller's deadline passed while it stood in line")
 }
 
 impl State {
@@ -359,6 +367,21 @@ mod tests {
         assert_eq!((error.kind(), error.get_code()), (Kind::Overloaded, Some("queue_timeout")));
         assert_eq!((since.elapsed(), queue.line.depth()), (Duration::from_secs(5), (1, 0)));
         assert!(error.get_retry_after().is_some(), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_past_the_callers_deadline() {
+        let mut queue = Arc::into_inner(queue(1, 10)).unwrap();
+        let _running = queue.call(&ask()).await.unwrap();
+        for max_wait in [None, Some(Duration::from_secs(60))] {
+            queue.max_wait = max_wait;
+            let since = tokio::time::Instant::now();
+            let deadline = Some((since + Duration::from_secs(3)).into_std());
+            let late = ask().in_context(Context { deadline, ..Context::default() });
+            let error = queue.call(&late).await.unwrap_err();
+            assert_eq!((error.kind(), since.elapsed()), (Kind::Timeout, Duration::from_secs(3)));
+            assert_eq!(queue.line.depth(), (1, 0));
+        }
     }
 
     #[tokio::test(start_paused = true)]

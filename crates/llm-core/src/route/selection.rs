@@ -128,7 +128,10 @@ impl Selection {
         let ready = async {
             loop {
                 for candidate in able() {
-                    if candidate.deployment.probe().await.is_ok() && candidate.deployment.is_open() {
+                    // One that is there and lists other models says so best itself.
+                    let listed = candidate.deployment.probe().await;
+                    let is_there = listed.is_ok() || listed.is_err_and(|error| error.kind() == Kind::NotFound);
+                    if is_there && candidate.deployment.is_open() {
                         return;
                     }
                 }
@@ -147,8 +150,7 @@ fn share<'c>(awake: impl Iterator<Item = &'c Candidate>) -> usize {
 
 /// How long a call may wait for a model, from now.
 fn patience(call: &Call) -> Duration {
-    let left = call.context.deadline.map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()));
-    call.context.patience.min(left.unwrap_or(Duration::MAX))
+    call.context.patience.min(call.context.left().unwrap_or(Duration::MAX))
 }
 
 fn loading(name: &str) -> Error {
@@ -160,7 +162,9 @@ impl Provider for Selection {
         Box::pin(async move {
             match self.attempt(call).await {
                 // Who has its own life was waited for already.
-                Err(error) if error.kind() == Kind::Loading && self.is_remote() => self.once_loaded(call, error).await,
+                Err(error) if error.kind() == Kind::Loading && self.is_remote() => {
+                    call.context.while_it_loads(self.once_loaded(call, error)).await
+                }
                 answer => answer,
             }
         })

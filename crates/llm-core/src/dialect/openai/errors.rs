@@ -96,6 +96,7 @@ fn kind_of_code(code: &str) -> Option<Kind> {
         "context_length_exceeded" => Kind::ContextLength,
         "model_loading" => Kind::Loading,
         "model_not_found" => Kind::NotFound,
+        "model_unavailable" => Kind::Unavailable,
         "queue_full" => Kind::Overloaded,
         "unsupported" => Kind::Unsupported,
         _ => return None,

@@ -71,6 +71,8 @@ pub(super) struct Head {
     /// How its body is cut, if it is a stream.
     pub(super) streams: Option<dialect::Framing>,
     pub(super) retry_after: Option<Duration>,
+    /// What a house of ours tells beside its answer.
+    pub(super) warnings: Vec<String>,
     /// Its body is compressed or the like, which no request of ours asks for.
     pub(super) is_encoded: bool,
     /// The connection can be used again after the body.
@@ -108,6 +110,7 @@ impl Head {
             status,
             streams: None,
             retry_after: None,
+            warnings: Vec::new(),
             is_encoded: false,
             keeps: answer.version == Some(1),
             framing: Framing::UntilClose,
@@ -129,6 +132,8 @@ impl Head {
                 head.is_encoded |= !value.eq_ignore_ascii_case(b"identity");
             } else if is("retry-after") {
                 head.retry_after = wait(value);
+            } else if is("x-llm-warning") {
+                head.warnings.extend(std::str::from_utf8(value).map(str::to_owned));
             }
         }
         head.framing = match length {

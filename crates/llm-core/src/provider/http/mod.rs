@@ -143,6 +143,7 @@ impl Http {
         if !head.status.is_success() {
             return Err(refused(wired.dialect, &head, body).await);
         }
+        head.warnings.iter().for_each(|warning| call.context.warn(warning));
         if head.is_encoded {
             return Err(Error::new(Kind::Upstream, "the upstream's answer is compressed, and nobody asked for that"));
         }

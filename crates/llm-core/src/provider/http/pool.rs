@@ -200,9 +200,10 @@ mod tests {
             runtime.block_on(async { other.put_back(other.checkout(true).await.unwrap().0) });
             runtime
         });
-        let _quiet = quiet.join().unwrap();
+        let quiet = quiet.join().unwrap();
         age(&pool);
         pool.put_back(pool.checkout(true).await.unwrap().0);
         assert_eq!(pool.len(), 1);
+        quiet.shutdown_background(); // it may not be dropped inside another
     }
 }

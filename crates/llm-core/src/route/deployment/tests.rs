@@ -1,3 +1,4 @@
+//! How a deployment shows that it is well, or is not.
 use super::*;
 use std::sync::Mutex as Lock;
 
@@ -113,10 +114,7 @@ impl Provider for Starts {
                 return Err(Error::new(Kind::Unavailable, "nobody listens"));
             }
             if call.operation == Operation::Models {
-                return Ok(Reply::of(Frame::Models(vec![ModelInfo {
-                    id: "coder".into(),
-                    ..ModelInfo::default()
-                }])));
+                return Ok(Reply::of(Frame::Models(vec![ModelInfo { id: "coder".into(), ..ModelInfo::default() }])));
             }
             self.asked.fetch_add(1, Ordering::Relaxed);
             let mut answers = self.answers.lock().unwrap();
