@@ -42,3 +42,25 @@ fn a_file_of_keys_that_cannot_be_read_is_an_error_and_not_an_open_door() {
     let error = missing.err().unwrap().to_string();
     assert!(error.starts_with("server.keys: /no/such.toml: cannot be read"), "{error}");
 }
+
+/// As a proxy sends it that has let somebody in.
+async fn ask_as(house: &House, user: &str, connection: &str) -> StatusCode {
+    let request = http::client().post(format!("{}/v1/chat/completions", house.url())).header("x-forwarded-user", user);
+    request.header("connection", connection).body(QUESTION).send().await.unwrap().status()
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_who_asks_and_nobody_else_does() {
+    let limited = "[quota]\nrequests_per_minute = 1\n[models.m]\nprovider = 'fake'\nsays = 'hi'";
+    let trusting = House::of(&format!("[server]\ntrusted_proxies = ['127.0.0.0/8']\n{limited}"));
+    // One way is straight on the socket, the other is hyper's.
+    for (connection, users) in [("keep-alive", ["alice", "bob"]), ("close", ["carol", "dave"])] {
+        for user in users {
+            assert_eq!(ask_as(&trusting, user, connection).await, StatusCode::OK, "{user}");
+            assert_eq!(ask_as(&trusting, user, connection).await, StatusCode::TOO_MANY_REQUESTS, "{user}");
+        }
+    }
+    let wary = House::of(&format!("[server]\ntrusted_proxies = ['192.0.2.1']\n{limited}"));
+    assert_eq!(ask_as(&wary, "alice", "keep-alive").await, StatusCode::OK);
+    assert_eq!(ask_as(&wary, "bob", "close").await, StatusCode::TOO_MANY_REQUESTS);
+}

@@ -89,6 +89,27 @@ async fn a_stream_is_told_too_and_a_call_that_is_tried_again_only_once() {
 }
 
 #[tokio::test]
+async fn a_house_before_a_house_is_told_its_warnings_and_the_kind_of_its_errors() {
+    let before = |inner: &House| {
+        let settings = format!("provider = 'compatible'\nbase_url = '{}'\nhealth = {{ canary = false }}", inner.url());
+        llm_core::Llm::new(&Config::from_toml(&format!("[retry]\nmax_retries = 0\n[models.m]\n{settings}")).unwrap())
+            .unwrap()
+    };
+    let raw = Raw::answering(answer("200 OK", "content-type: application/json\r\nconnection: close\r\n", WHOLE)).await;
+    let request = llm_core::ChatRequest::new("?").extra("guided_grammar", "x");
+    let reply = before(&House::before(&raw.url())).chat(request).await.unwrap();
+    assert_eq!(reply.warnings, ["vllm ignores `guided_grammar`: send `structured_outputs` with `grammar`"]);
+
+    let failing = House::of("[retry]\nmax_retries = 0\n[models.m]\nprovider = 'fake'\nfailures = 99");
+    for _ in 0..3 {
+        assert_eq!(before(&failing).chat("?").await.unwrap_err().kind(), llm_core::Kind::Upstream);
+    }
+    let error = before(&failing).chat("?").await.unwrap_err(); // it rests now
+    assert_eq!((error.kind(), error.get_code()), (llm_core::Kind::Unavailable, Some("model_unavailable")));
+    assert!(error.get_retry_after().is_some(), "{error}");
+}
+
+#[tokio::test]
 async fn an_alias_and_the_wish_for_usage_are_spliced_and_taken_out_again() {
     let event =
         "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}], \"x\":1}\n\n";

@@ -1,5 +1,6 @@
 //! The routes, and the one handler behind those that ask a model.
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,6 +25,7 @@ use serde_json::Value;
 use crate::ask::{self, Door, Question};
 use crate::asked::Asked;
 use crate::keys::Keys;
+use crate::proxies::{IsTrusted, Proxies};
 use crate::{Config, Telemetry, cors, models, ollama, refusal};
 
 /// What every handler needs.
@@ -32,17 +34,28 @@ pub(crate) struct App {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Config,
     pub(crate) keys: ArcSwap<Keys>,
+    pub(crate) proxies: Proxies,
     pub(crate) is_draining: AtomicBool,
     pub(crate) since: u64,
 }
 
 impl App {
     /// # Errors
-    /// `Config`, if the file of keys is wrong.
+    /// `Config`, if the file of keys is wrong, or a proxy has no address.
     pub(crate) fn new(gateway: Arc<Gateway>, telemetry: Arc<Telemetry>, config: Config) -> Result<Arc<App>> {
         let keys = ArcSwap::from_pointee(Keys::of(&config)?);
+        let proxies = Proxies::of(&config.trusted_proxies).map_err(|e| e.at("server"))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Ok(Arc::new(App { gateway, telemetry, config, keys, is_draining: AtomicBool::new(false), since }))
+        Ok(Arc::new(App { gateway, telemetry, config, keys, proxies, is_draining: AtomicBool::new(false), since }))
+    }
+
+    /// Who asks: the name of the key, or whom a trusted proxy names; nobody in particular where there is neither.
+    ///
+    /// # Errors
+    /// `Unauthorized`.
+    pub(crate) fn caller(&self, asked: &Asked<'_>, peer: IsTrusted) -> Result<Option<Arc<str>>> {
+        let named = self.keys.load().caller(asked.key())?;
+        Ok(if peer == IsTrusted(true) { named.or_else(|| self.proxies.caller(asked)) } else { named })
     }
 
     /// Whether these headers carry a key.
@@ -61,6 +74,7 @@ pub(crate) struct Routes {
     app: Option<Arc<App>>, // none where nothing is asked of a model
     router: Router,
     is_shared: bool, // with pages of other origins
+    peer: IsTrusted,
 }
 
 impl Routes {
@@ -70,11 +84,11 @@ impl Routes {
         let (router, cors) = (router(app.clone()), cors::layer(&app.config.cors)?);
         let is_shared = cors.is_some();
         let router = if let Some(cors) = cors { router.layer(cors) } else { router };
-        Ok(Routes { router, app: Some(app), is_shared })
+        Ok(Routes { router, app: Some(app), is_shared, peer: IsTrusted(false) })
     }
 
     pub(crate) fn metrics(app: Arc<App>) -> Routes {
-        Routes { app: None, router: metrics_router(app), is_shared: false }
+        Routes { app: None, router: metrics_router(app), is_shared: false, peer: IsTrusted(false) }
     }
 
     /// Who answers questions for models, if they are answered here.
@@ -82,7 +96,21 @@ impl Routes {
         self.app.as_ref()
     }
 
-    pub(crate) async fn answer(self, request: http::Request<Incoming>) -> std::result::Result<Response, Infallible> {
+    /// For a connection from there.
+    pub(crate) fn from(&self, peer: IpAddr) -> Routes {
+        let peer = self.app.as_ref().map_or(IsTrusted(false), |app| app.proxies.trust(peer));
+        Routes { peer, ..self.clone() }
+    }
+
+    pub(crate) fn peer(&self) -> IsTrusted {
+        self.peer
+    }
+
+    pub(crate) async fn answer(
+        self,
+        mut request: http::Request<Incoming>,
+    ) -> std::result::Result<Response, Infallible> {
+        request.extensions_mut().insert(self.peer);
         let is_foreign = self.is_shared && cors::is_foreign(request.headers());
         match (self.app, asked(request.method().as_str(), request.uri().path())) {
             (Some(app), Some(door)) if !is_foreign => Ok(answer(app, door, request.map(Body::new)).await),
@@ -139,7 +167,8 @@ fn metrics_router(app: Arc<App>) -> Router {
 async fn answer(app: Arc<App>, door: Door, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let asked = Asked::of(&head.headers);
-    let caller = app.keys.load().caller(asked.key());
+    let peer = head.extensions.get().copied().unwrap_or(IsTrusted(false));
+    let caller = app.caller(&asked, peer);
     let body = match &caller {
         Ok(_) => collect(&app.config, &head.headers, body).await,
         Err(error) => Err(error.clone()),

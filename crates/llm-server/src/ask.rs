@@ -6,9 +6,9 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use llm_core::dialect::Dialect;
-use llm_core::{Call, Context, Delivery, Error, Kind, Operation, Provider, Result};
+use llm_core::{Cached, Caching, Call, Context, Delivery, Error, Kind, Operation, Provider, Result};
 
 use crate::api::App;
 use crate::asked::Asked;
@@ -29,6 +29,7 @@ pub(crate) struct Question {
     session: Option<String>,
     patience: Duration,
     trace: Option<String>,
+    caching: Caching,
     caller: Option<Arc<str>>,
 }
 
@@ -52,8 +53,8 @@ impl Question {
     /// A question at this door.
     pub(crate) fn new((operation, path, dialect): Door, asked: &Asked<'_>, caller: Option<Arc<str>>) -> Question {
         let id = asked.id().map_or_else(|| new_id(fastrand::u128(..)), str::to_owned);
-        let (session, patience, trace) = (asked.session(), asked.patience(), asked.trace());
-        Question { operation, dialect, path, id, session, patience, trace, caller }
+        let (session, patience, trace, caching) = (asked.session(), asked.patience(), asked.trace(), asked.caching());
+        Question { operation, dialect, path, id, session, patience, trace, caching, caller }
     }
 
     /// Asks the gateway; `body` is what the client sent, or why it could not be had.
@@ -81,7 +82,7 @@ impl Question {
         let patience = self.patience.min(Duration::from_secs(app.config.max_patience_s));
         let (session, trace) = (self.session.take(), self.trace.take());
         let caller = self.caller.as_deref().unwrap_or_default().to_owned();
-        let context = Context { patience, caller, session, trace, ..Context::named(&self.id) };
+        let context = Context { patience, caller, session, trace, caching: self.caching, ..Context::named(&self.id) };
         Call::read_in(context, self.operation, self.dialect, bytes)
     }
 
@@ -101,13 +102,20 @@ impl Question {
     }
 }
 
-/// What the caller should know: who answered instead, what was left out, how long it stood in line.
+/// What the caller should know: who answered instead, what was left out, how long it stood in line, how old the answer is.
 fn told(call: &Call, headers: &mut HeaderMap) {
     let progress = call.context.progress.borrow();
     if let Some(place) = progress.joined_at {
         headers.insert(HeaderName::from_static("x-queue-position"), place.into());
         let waited = u64::try_from(progress.queued.as_millis()).unwrap_or(u64::MAX);
         headers.insert(HeaderName::from_static("x-queue-wait-ms"), waited.into());
+    }
+    if let Some(cached) = progress.cached {
+        let word = if cached == Cached::Miss { "MISS" } else { "HIT" };
+        headers.insert(HeaderName::from_static("x-cache"), HeaderValue::from_static(word));
+        if let Cached::Hit(age) = cached {
+            headers.insert(AGE, age.as_secs().into());
+        }
     }
     for warning in &progress.warnings {
         if let Ok(value) = HeaderValue::from_str(warning) {

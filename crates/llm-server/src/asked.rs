@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use http::header::HeaderMap;
+use llm_core::Caching;
 
 /// The names under which clients send the id of a session, the surest first: OpenCode's two, Codex' two, Claude Code's.
 const SESSIONS: [&str; 5] =
@@ -20,6 +21,8 @@ pub(crate) struct Asked<'h> {
     sessions: [Option<&'h [u8]>; SESSIONS.len()],
     patience: Option<Duration>,
     trace: Option<&'h [u8]>,
+    caching: Caching,
+    forwarded: [Option<&'h [u8]>; 2],
 }
 
 impl<'h> Asked<'h> {
@@ -38,12 +41,15 @@ impl<'h> Asked<'h> {
     fn note(&mut self, name: &str, value: &'h [u8]) {
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
         match name.len() {
+            13 if is("cache-control") => self.caching = caching(value),
             13 if is("authorization") => self.bearer = self.bearer.or_else(|| bearer(value)),
             9 if is("x-api-key") => self.keys[0] = Some(value),
             7 if is("api-key") => self.keys[1] = Some(value),
             12 if is("x-request-id") => self.id = Some(value),
             11 if is("traceparent") => self.trace = Some(value),
             6 if is("prefer") => self.patience = self.patience.or_else(|| patience(value)),
+            16 if is("x-forwarded-user") => self.forwarded[0] = Some(value),
+            15 if is("x-forwarded-for") => self.forwarded[1] = Some(value),
             9.. => {
                 let at = SESSIONS.iter().position(|session| is(session));
                 at.into_iter().for_each(|at| self.sessions[at] = Some(value));
@@ -78,15 +84,44 @@ impl<'h> Asked<'h> {
         std::str::from_utf8(self.trace?).ok().filter(is_one).map(str::to_owned)
     }
 
+    /// What it makes of answers that are kept.
+    pub(crate) fn caching(&self) -> Caching {
+        self.caching
+    }
+
+    /// Who a proxy says that it let in; to be believed of those that are trusted.
+    pub(crate) fn forwarded_user(&self) -> Option<&'h str> {
+        text(self.forwarded[0])
+    }
+
+    /// The addresses of the way here, as proxies tell them: so, too.
+    pub(crate) fn forwarded_for(&self) -> Option<&'h str> {
+        text(self.forwarded[1])
+    }
+
     /// How long the client would wait for a model that is being loaded: `Prefer: wait=30` (RFC 7240), in seconds.
     pub(crate) fn patience(&self) -> Duration {
         self.patience.unwrap_or_default()
     }
 }
 
+fn text(value: Option<&[u8]>) -> Option<&str> {
+    std::str::from_utf8(value?).ok().filter(|text| !text.is_empty())
+}
+
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, key) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
+}
+
+/// `Cache-Control` of a request (RFC 9111).
+fn caching(value: &[u8]) -> Caching {
+    let says = |wanted: &[u8]| value.split(|&b| b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(wanted));
+    match () {
+        () if says(b"no-store") => Caching::Never,
+        () if says(b"no-cache") || says(b"max-age=0") => Caching::Renew,
+        () => Caching::Use,
+    }
 }
 
 fn patience(value: &[u8]) -> Option<Duration> {
@@ -146,6 +181,18 @@ mod tests {
         assert_eq!(asked(&[("Traceparent", trace)]).trace().as_deref(), Some(trace));
         for wrong in ["", "00-0af7", &trace.replace('0', "x")] {
             assert_eq!(asked(&[("traceparent", wrong)]).trace(), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn who_wants_no_kept_answer_says_so() {
+        for (value, caching) in [
+            ("no-cache", Caching::Renew),
+            ("max-age=0", Caching::Renew),
+            ("no-transform, No-Store", Caching::Never),
+            ("max-age=60", Caching::Use),
+        ] {
+            assert_eq!(asked(&[("Cache-Control", value)]).caching(), caching, "{value}");
         }
     }
 

@@ -25,6 +25,12 @@ pub const VARIABLES: &[Variable] = &[
     Variable::new("LLM_TLS_CERT", "a PEM file with the certificate that clients are shown; plain HTTP without", "")
         .of("server.tls_cert"),
     Variable::new("LLM_TLS_KEY", "a PEM file with the private key of that certificate", "").of("server.tls_key"),
+    Variable::new(
+        "LLM_TRUSTED_PROXIES",
+        "the proxies before the server whose x-forwarded-user and x-forwarded-for say who asks, with commas: 10.0.0.0/8",
+        "",
+    )
+    .of("server.trusted_proxies"),
     Variable::new("LLM_THREADS", "the server's threads, each with a runtime of its own; 0 is one per core", "0")
         .of("server.threads"),
     Variable::new("LLM_LOG", "where the server's log of calls goes: stderr, off or a file", "stderr").of("server.log"),
@@ -54,6 +60,9 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     /// A PEM file with its private key. `LLM_TLS_KEY`.
     pub tls_key: Option<PathBuf>,
+    /// The proxies before this server, by address or network (`10.0.0.0/8`), whose `x-forwarded-user` and `x-forwarded-for`
+    /// say who asks where no key has a name; by default none. `LLM_TRUSTED_PROXIES`, with commas.
+    pub trusted_proxies: Vec<String>,
     /// Threads, each with a runtime of its own; 0 is one per core. `LLM_THREADS`.
     pub threads: usize,
     /// The longest body in bytes: some images, or a long context several times over.
@@ -84,6 +93,7 @@ impl Default for Config {
             cors: Vec::new(),
             tls_cert: None,
             tls_key: None,
+            trusted_proxies: Vec::new(),
             threads: 0,
             max_body: 32 << 20,
             max_connections: 10_000,
@@ -134,9 +144,9 @@ impl Config {
         if let Some(threads) = get("LLM_THREADS") {
             self.threads = threads.parse().map_err(|_| Error::config("must be a number").at("LLM_THREADS"))?;
         }
-        if let Some(origins) = get("LLM_CORS") {
-            self.cors = origins.split(',').map(|origin| origin.trim().to_owned()).collect();
-        }
+        let list = |name| get(name).map(|all| all.split(',').map(|one| one.trim().to_owned()).collect());
+        self.cors = list("LLM_CORS").unwrap_or(self.cors);
+        self.trusted_proxies = list("LLM_TRUSTED_PROXIES").unwrap_or(self.trusted_proxies);
         self.keys = get("LLM_KEYS").map(PathBuf::from).or(self.keys);
         self.tls_cert = get("LLM_TLS_CERT").map(PathBuf::from).or(self.tls_cert);
         self.tls_key = get("LLM_TLS_KEY").map(PathBuf::from).or(self.tls_key);

@@ -36,8 +36,19 @@ impl Entry {
     /// ```
     pub fn new(name: &str) -> Result<(Secret, Entry)> {
         let key = crate::key::made().map_err(|e| Error::new(Kind::Internal, "no randomness to be had").because(e))?;
-        let sha256 = Sha256::digest(&key).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((Secret::new(key), Entry { name: name.to_owned(), sha256 }))
+        let entry = Entry::of(name, &key);
+        Ok((Secret::new(key), entry))
+    }
+
+    /// What the file shall hold of a key that somebody has already.
+    ///
+    /// ```
+    /// let entry = llm_server::keys::Entry::of("alice", "sk-long-and-random");
+    /// assert!(!entry.toml().contains("random"));
+    /// ```
+    pub fn of(name: &str, key: &str) -> Entry {
+        let sha256 = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        Entry { name: name.to_owned(), sha256 }
     }
 
     /// As the file has it.

@@ -1,5 +1,6 @@
-//! A stream that begins, or waits its turn: a client in line for a second gets its headers, and then its place as comments
-//! (an empty piece where its dialect has none), which every client reads over. A refusal after that is told in the stream.
+//! A stream that begins, or waits its turn: a client that has waited for a second, in line or for a model that loads, gets its
+//! headers, and then its place as comments (an empty piece where its dialect has none), which every client reads over. A refusal
+//! after that is told in the stream.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -28,7 +29,7 @@ pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, 
         if let Ok(reply) = timeout(QUIET, &mut begun).await {
             return Ok(Line::Begun(reply?.stream(dialect, call)));
         }
-        if call.context.progress.borrow().place.is_some() {
+        if waits_for(call) != Wait::Answer {
             break;
         }
     }
@@ -39,9 +40,27 @@ pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, 
         call: call.clone(),
         dialect,
         clock,
-        told: None,
+        told: Wait::Answer,
         quiet_for: LONGEST_QUIET,
     })))
+}
+
+/// What a call waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Its turn, at this place.
+    Turn(usize),
+    Model,
+    Answer,
+}
+
+fn waits_for(call: &Call) -> Wait {
+    let progress = call.context.progress.borrow();
+    match progress.place {
+        Some(place) => Wait::Turn(place),
+        None if progress.loads => Wait::Model,
+        None => Wait::Answer,
+    }
 }
 
 /// A response's body.
@@ -56,21 +75,25 @@ pub(crate) struct Waiting {
     call: Call,
     dialect: &'static dyn Dialect,
     clock: Interval,
-    told: Option<usize>,
+    told: Wait,
     quiet_for: u32,
 }
 
 impl Waiting {
     /// The place when it changes, and something at least every ten seconds.
     fn comment(&mut self) -> Option<Bytes> {
-        let place = self.call.context.progress.borrow().place;
+        let wait = waits_for(&self.call);
         self.quiet_for += 1;
-        if place == self.told && self.quiet_for < LONGEST_QUIET {
+        if wait == self.told && self.quiet_for < LONGEST_QUIET {
             return None;
         }
-        (self.told, self.quiet_for) = (place, 0);
+        (self.told, self.quiet_for) = (wait, 0);
         let eta = self.call.context.progress.borrow().eta.unwrap_or_default().as_secs();
-        let words = place.map_or_else(|| "working".to_owned(), |place| format!("queue position={place} eta={eta}s"));
+        let words = match wait {
+            Wait::Turn(place) => format!("queue position={place} eta={eta}s"),
+            Wait::Model => "the model is being loaded".to_owned(),
+            Wait::Answer => "working".to_owned(),
+        };
         self.dialect.comment(&self.call, &words)
     }
 }

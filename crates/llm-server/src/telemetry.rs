@@ -5,10 +5,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use llm_core::policy::{Observer, Outcome};
-use llm_core::{End, Error, Gateway, Operation, Result};
+use llm_core::{Cached, End, Error, Gateway, Operation, Result};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::log::Log;
@@ -21,7 +21,9 @@ pub struct Telemetry {
     duration: HistogramVec,
     first: HistogramVec,
     tokens: IntCounterVec,
+    kept: IntCounterVec,
     ready: IntGaugeVec,
+    load_progress: GaugeVec,
     in_flight: IntGaugeVec,
     queue_depth: IntGaugeVec,
     reload_successful: IntGauge,
@@ -90,7 +92,17 @@ impl Telemetry {
             )?,
             first: histogram("llm_time_to_first_token_seconds", "Until the first frame, the wait in line included.")?,
             tokens: counter("llm_tokens_total", "Tokens read and made.", &["model", "direction"])?,
+            kept: counter(
+                "llm_cache_requests_total",
+                "Calls whose answers may be kept: a hit was given one, a miss was answered.",
+                &["model", "result"],
+            )?,
             ready: gauge("llm_model_ready", "1 if the model takes requests.", &["model"])?,
+            load_progress: {
+                let help = "How much of a model that is being loaded is there, 0 to 1; 1 for all others.";
+                let progress = GaugeVec::new(Opts::new("llm_model_load_progress", help), &["model"])?;
+                registry.register(Box::new(progress.clone())).map(|()| progress)?
+            },
             in_flight: gauge("llm_in_flight", "Answers that are running.", &["model"])?,
             queue_depth: gauge("llm_queue_depth", "Calls that stand in line.", &["model"])?,
             reload_successful: single(
@@ -138,10 +150,13 @@ impl Telemetry {
     /// Prometheus' text format.
     pub(crate) fn exposition(&self, gateway: &Gateway) -> Vec<u8> {
         self.ready.reset();
+        self.load_progress.reset();
         self.in_flight.reset();
         self.queue_depth.reset();
         for model in gateway.models() {
             self.ready.with_label_values(&[&model.id]).set((model.status == "ready").into());
+            let loaded = if model.status == "loading" { model.progress.unwrap_or(0.0) } else { 1.0 };
+            self.load_progress.with_label_values(&[&model.id]).set(loaded.into());
             self.in_flight.with_label_values(&[&model.id]).set(model.running as i64);
             self.queue_depth.with_label_values(&[&model.id]).set(model.waiting as i64);
         }
@@ -175,10 +190,15 @@ impl Observer for Telemetry {
         let handles = self.handles(operation, outcome.model);
         handles.duration.observe(outcome.total.as_secs_f64());
         outcome.first.inspect(|first| handles.first.observe(first.as_secs_f64()));
+        let kept = outcome.call.context.progress.borrow().cached.map(|kept| matches!(kept, Cached::Hit(_)));
+        if let Some(is_hit) = kept {
+            self.kept.with_label_values(&[&**outcome.model, if is_hit { "hit" } else { "miss" }]).inc();
+        }
         let (word, usage) = match outcome.end {
             End::Finished(usage) => {
                 handles.finished.inc();
-                ("finished", usage.unwrap_or_default())
+                // What was kept cost its first caller, and nobody since.
+                ("finished", usage.filter(|_| kept != Some(true)).unwrap_or_default())
             }
             End::Dropped => {
                 handles.cancelled.inc();
@@ -203,6 +223,9 @@ impl Observer for Telemetry {
             let _ = write!(out, r#"","outcome":"{word}","ms":{}"#, Thousandths(outcome.total.as_micros()));
             if let Some(first) = outcome.first {
                 let _ = write!(out, r#","first_ms":{}"#, Thousandths(first.as_micros()));
+            }
+            if let Some(is_hit) = kept {
+                out.extend_from_slice(if is_hit { br#","cache":"hit""# } else { br#","cache":"miss""# });
             }
             let _ = write!(
                 out,

@@ -4,6 +4,7 @@ use httparse::{EMPTY_HEADER, Header, Status};
 use crate::api::{App, asked};
 use crate::ask::{Door, Question};
 use crate::asked::Asked;
+use crate::proxies::IsTrusted;
 
 /// A longer head is no plain one.
 const LONGEST: usize = 16 << 10;
@@ -20,11 +21,11 @@ pub(super) enum Head {
 }
 
 impl Head {
-    pub(super) fn read(bytes: &[u8], app: &App) -> Head {
+    pub(super) fn read(bytes: &[u8], app: &App, peer: IsTrusted) -> Head {
         let mut headers = [EMPTY_HEADER; MOST_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(bytes) {
-            Ok(Status::Complete(length)) => match Head::plain(&request, app) {
+            Ok(Status::Complete(length)) => match Head::plain(&request, app, peer) {
                 Some((question, body)) => Head::Plain(question, length, body),
                 None => Head::Other,
             },
@@ -33,7 +34,7 @@ impl Head {
         }
     }
 
-    fn plain(request: &httparse::Request<'_, '_>, app: &App) -> Option<(Question, usize)> {
+    fn plain(request: &httparse::Request<'_, '_>, app: &App, peer: IsTrusted) -> Option<(Question, usize)> {
         let door = door(request)?;
         let body = body_length(request.headers)?;
         let is_foreign = || request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("origin"));
@@ -41,7 +42,7 @@ impl Head {
             return None;
         }
         let asked = Asked::read(request.headers.iter().map(|header| (header.name, header.value)));
-        let caller = app.keys.load().caller(asked.key()).ok()?;
+        let caller = app.caller(&asked, peer).ok()?;
         (body <= app.config.max_body).then(|| (Question::new(door, &asked, caller), body))
     }
 }

@@ -92,8 +92,9 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(Open::one_more(&limits).map(|open| {
-                    connections.spawn(connection(stream, routes.clone(), limits.clone(), stopped.clone(), open))
+                Ok((stream, peer)) => drop(Open::one_more(&limits).map(|open| {
+                    let routes = routes.from(peer.ip());
+                    connections.spawn(connection(stream, routes, limits.clone(), stopped.clone(), open))
                 })),
                 // Out of file descriptors: those that are open go on, and end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -122,7 +123,7 @@ async fn connection(stream: TcpStream, routes: Routes, limits: Limits, stop: wat
     };
     let patience = Patience { head: limits.header_timeout, body: limits.body_timeout, write: limits.write_timeout };
     let mut told_to = stop.clone();
-    match Straight::new(stream, &app, patience).run(told(&mut told_to)).await {
+    match Straight::new(stream, &app, routes.peer(), patience).run(told(&mut told_to)).await {
         Ended::Closed => {}
         Ended::Elsewhere(stream, read) => {
             let (reader, writer) = stream.into_split();

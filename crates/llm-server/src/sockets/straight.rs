@@ -18,6 +18,7 @@ use super::head::Head;
 use crate::api::App;
 use crate::ask::{Answer, Payload, slow_body};
 use crate::line::Line;
+use crate::proxies::IsTrusted;
 
 /// Read at once at least.
 const FEW: usize = 4 << 10;
@@ -47,6 +48,7 @@ pub(super) struct Patience {
 /// A connection with what was read of it and what is to be written.
 pub(super) struct Straight<'a> {
     app: &'a App,
+    peer: IsTrusted,
     stream: TcpStream,
     read: BytesMut,
     expects: usize,
@@ -57,9 +59,9 @@ pub(super) struct Straight<'a> {
 }
 
 impl<'a> Straight<'a> {
-    pub(super) fn new(stream: TcpStream, app: &'a App, patience: Patience) -> Straight<'a> {
+    pub(super) fn new(stream: TcpStream, app: &'a App, peer: IsTrusted, patience: Patience) -> Straight<'a> {
         let (read, out, rest) = Default::default();
-        Straight { app, stream, read, expects: FEW, out, rest, clock: Clock::default(), patience }
+        Straight { app, peer, stream, read, expects: FEW, out, rest, clock: Clock::default(), patience }
     }
 
     /// Answers until the client leaves, asks something else, or `stopping` is done.
@@ -91,7 +93,7 @@ impl<'a> Straight<'a> {
         poll_fn(|cx| {
             loop {
                 if !self.read.is_empty() {
-                    match Head::read(&self.read, self.app) {
+                    match Head::read(&self.read, self.app, self.peer) {
                         Head::Partial => {}
                         head => return Poll::Ready(Some(head)),
                     }

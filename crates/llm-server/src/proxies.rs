@@ -1,0 +1,113 @@
+//! Proxies before this server whose word counts: they end TLS, know whom they let in, and say who asks.
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use llm_core::{Error, Result};
+
+use crate::asked::Asked;
+
+/// A longer name is nobody's.
+const LONGEST_NAME: usize = 128;
+
+/// A request whose connection comes from such a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IsTrusted(pub(crate) bool);
+
+/// Where they are.
+#[derive(Debug, Default)]
+pub(crate) struct Proxies(Vec<IpNet>);
+
+impl Proxies {
+    /// From addresses (`10.0.0.1`) and networks (`10.0.0.0/8`).
+    ///
+    /// # Errors
+    /// `Config`, for what is neither.
+    pub(crate) fn of(listed: &[String]) -> Result<Proxies> {
+        let network = |text: &String| {
+            let wrong = || Error::config(format!("{text:?} is no address and no network: 10.0.0.1, 10.0.0.0/8"));
+            text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| wrong())
+        };
+        let networks: Result<_> = listed.iter().map(network).collect();
+        networks.map(Proxies).map_err(|e| e.at("trusted_proxies"))
+    }
+
+    /// Whether this is one of them.
+    pub(crate) fn trust(&self, peer: IpAddr) -> IsTrusted {
+        let peer = peer.to_canonical(); // a socket for both families shows IPv4 as IPv6
+        IsTrusted(self.0.iter().any(|network| network.contains(&peer)))
+    }
+
+    /// Whom a proxy let in by name (`x-forwarded-user`); else the address that asked it.
+    pub(crate) fn caller(&self, asked: &Asked<'_>) -> Option<Arc<str>> {
+        let is_name = |name: &&str| name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
+        let named = asked.forwarded_user().filter(is_name).map(Arc::from);
+        named.or_else(|| Some(self.client(asked.forwarded_for()?)?.to_string().into()))
+    }
+
+    /// The last address of the way that is none of theirs: whatever stands before it, anybody can have written.
+    fn client(&self, way: &str) -> Option<IpAddr> {
+        let mut first = None;
+        for place in way.rsplit(',') {
+            let place = place.trim();
+            let address = place.parse().or_else(|_| place.parse::<SocketAddr>().map(|a| a.ip()));
+            let Ok(address) = address else { break };
+            first = Some(address);
+            if self.trust(address) == IsTrusted(false) {
+                break;
+            }
+        }
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies() -> Proxies {
+        Proxies::of(&["10.0.0.0/8".into(), "127.0.0.1".into(), "fd00::/8".into()]).unwrap()
+    }
+
+    fn caller(lines: &[(&'static str, &'static str)]) -> Option<String> {
+        let asked = Asked::read(lines.iter().map(|(name, value)| (*name, value.as_bytes())));
+        proxies().caller(&asked).map(|name| name.to_string())
+    }
+
+    #[test]
+    fn they_are_known_by_address_or_network_in_either_family() {
+        for (peer, is_trusted) in [
+            ("127.0.0.1", true),
+            ("127.0.0.2", false),
+            ("10.9.8.7", true),
+            ("::ffff:10.9.8.7", true),
+            ("fd00::1", true),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(proxies().trust(peer.parse().unwrap()), IsTrusted(is_trusted), "{peer}");
+        }
+        assert_eq!(Proxies::default().trust("127.0.0.1".parse().unwrap()), IsTrusted(false));
+        let error = Proxies::of(&["nginx".into()]).unwrap_err().to_string();
+        assert!(error.starts_with("trusted_proxies: \"nginx\" is no address"), "{error}");
+    }
+
+    #[test]
+    fn they_name_the_caller_or_his_address_and_what_stands_before_it_is_anybodys() {
+        for (way, client) in [
+            ("203.0.113.9", Some("203.0.113.9")),
+            ("evil, 1.2.3.4, 203.0.113.9, 10.0.0.2", Some("203.0.113.9")),
+            ("1.2.3.4,2001:db8::1", Some("2001:db8::1")),
+            ("203.0.113.9:5123", Some("203.0.113.9")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("10.0.0.3, 10.0.0.2", Some("10.0.0.3")),
+            ("unknown", None),
+            ("", None),
+        ] {
+            assert_eq!(caller(&[("X-Forwarded-For", way)]).as_deref(), client, "{way}");
+        }
+        let both = [("x-forwarded-for", "203.0.113.9"), ("X-Forwarded-User", "alice@example.com")];
+        assert_eq!(caller(&both).as_deref(), Some("alice@example.com"));
+        assert_eq!(caller(&[both[0], ("x-forwarded-user", "a b")]).as_deref(), Some("203.0.113.9"));
+        assert_eq!(caller(&[]), None);
+    }
+}
