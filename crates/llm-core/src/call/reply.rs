@@ -178,7 +178,18 @@ impl Reply {
     }
 
     /// Keeps what passes, as long as it is not larger than so many bytes, and tells of it when all has passed; of a reply that is
-    /// too large or fails, that there is none; and nothing, if it is left. See [`Tape`] for an example.
+    /// too large or fails, that there is none; and nothing, if it is left.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> llm_core::Result<()> {
+    /// let (kept, tapes) = std::sync::mpsc::channel();
+    /// let reply = llm_core::Reply::says("hi").taped(1 << 20, move |tape| kept.send(tape).unwrap());
+    /// reply.chat().await?;
+    /// assert!(tapes.recv().unwrap().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn taped(self, most: usize, told: impl FnOnce(Option<Tape>) + Send + 'static) -> Reply {
         let mut recorder = Recorder::new(self.dialect, self.delivery, most, Box::new(told));
         if let Source::One(frame, _) = &self.source {
