@@ -45,7 +45,7 @@ fn giants() -> Vec<Giant> {
         giant("heads", "HTTP/1.1 200 OK\r\n", "x: y\r\n", "does not speak HTTP"),
         giant("a chunk's size", &format!("{JSON}transfer-encoding: chunked\r\n\r\n"), "1", "broke off"),
         giant("trailers", &format!("{JSON}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n"), &much, "broke off"),
-        giant("a first event", &events_in_chunks(), &chunk(&much), an_event),
+        giant("a first event", events_in_chunks(), &chunk(&much), an_event),
         giant("an event", &[events_in_chunks(), &chunk(HALF)].concat(), &chunk(&much), an_event),
         giant(
             "an event of many lines",
