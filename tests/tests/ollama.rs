@@ -192,6 +192,8 @@ async fn a_client_of_its_kind_gets_lines_unless_it_says_otherwise() {
     assert_eq!(answer["message"]["content"], "one two");
     let vectors = post(&house, "/api/embed", json!({"model": "fake", "input": ["a", "b"]})).await.text().await.unwrap();
     assert_eq!(serde_json::from_str::<Value>(&vectors).unwrap()["embeddings"].as_array().unwrap().len(), 2);
+    let vector = post(&house, "/api/embeddings", json!({"model": "fake", "prompt": "a"})).await.text().await.unwrap();
+    assert!(serde_json::from_str::<Value>(&vector).unwrap()["embedding"][0].is_number(), "{vector}");
 }
 
 #[tokio::test]
@@ -210,6 +212,12 @@ async fn its_errors_are_a_sentence() {
         (json!({"model": "fake", "messages": [], "options": {"temperature": 9}}), 400, "`temperature` must be"),
     ] {
         let response = post(&house, "/api/chat", body).await;
+        assert_eq!(response.status().as_u16(), status);
+        let error: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        assert!(error["error"].as_str().unwrap().contains(says), "{error}");
+    }
+    for (path, status, says) in [("/api/pull", 404, "no such route"), ("/api/tags", 405, "is not the method of")] {
+        let response = post(&house, path, json!({})).await;
         assert_eq!(response.status().as_u16(), status);
         let error: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
         assert!(error["error"].as_str().unwrap().contains(says), "{error}");

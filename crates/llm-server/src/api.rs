@@ -237,13 +237,21 @@ fn exposition(app: &App) -> Response {
 
 async fn no_route(request: Request) -> Response {
     let path: String = request.uri().path().chars().take(100).collect();
-    refuse(&Error::new(Kind::NotFound, format!("no such route: {} {path}", request.method())).code("route_not_found"))
+    let error = Error::new(Kind::NotFound, format!("no such route: {} {path}", request.method()));
+    refusal::response(dialect_of(&path), &error.code("route_not_found"))
 }
 
 async fn no_method(request: Request) -> Response {
     let meant = if request.method() == Method::GET { "POST" } else { "another method" };
     let message = format!("{} is not the method of {}: use {meant}", request.method(), request.uri().path());
-    refuse(&Error::invalid(message).code("method_not_allowed"))
+    refusal::response(dialect_of(request.uri().path()), &Error::invalid(message).code("method_not_allowed"))
+}
+
+/// Whose client asks for this path: the first word of it tells.
+fn dialect_of(path: &str) -> &'static dyn Dialect {
+    let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_owned();
+    let knows = |dialect: &&&'static dyn Dialect| dialect.doors().iter().any(|(_, door)| first(door) == first(path));
+    DIALECTS.iter().find(knows).copied().unwrap_or(dialect::openai())
 }
 
 /// For those who have the key, or when there is none.

@@ -66,6 +66,14 @@ pub(crate) fn truncated() -> Error {
     Error::new(Kind::Upstream, "the answer broke off before its end").code("stream_truncated")
 }
 
+/// The code of an answer that was given, and is none of those that were asked for.
+pub(crate) const INVALID_ANSWER: &str = "upstream_invalid_answer";
+
+/// The error of such an answer, and what it was.
+pub(crate) fn invalid_answer(what: &str) -> Error {
+    Error::new(Kind::Upstream, what).code(INVALID_ANSWER)
+}
+
 /// What frames that went by showed.
 #[derive(Default)]
 pub(super) struct Seen {

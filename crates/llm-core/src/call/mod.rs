@@ -20,7 +20,7 @@ pub use body::Wired;
 pub use chat::{ChatRequest, Sampling};
 pub use context::{Cached, Caching, Context, Progress, Shared};
 pub use end::End;
-pub(crate) use end::truncated;
+pub(crate) use end::{INVALID_ANSWER, invalid_answer, truncated};
 pub use frame::*;
 pub use image::Image;
 pub use message::{Content, Message, Part, Role};

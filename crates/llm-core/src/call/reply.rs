@@ -4,7 +4,7 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, future, stream};
 
 use super::answers::*;
-use super::end::{End, Listeners, truncated, watched};
+use super::end::{End, Listeners, invalid_answer, truncated, watched};
 use super::frame::*;
 use super::tape::{Recorder, Tape, Taping};
 use super::written::Written;
@@ -276,7 +276,7 @@ impl Reply {
     /// The stream's own; `Upstream` if it is something else.
     pub async fn single<T>(self, pick: impl FnOnce(Frame) -> Option<T>) -> Result<T> {
         let frame = self.events().next().await.unwrap_or_else(|| Err(truncated()))?;
-        pick(frame).ok_or_else(|| Error::new(Kind::Upstream, "the upstream answered something else than was asked"))
+        pick(frame).ok_or_else(|| invalid_answer("the upstream answered something else than was asked"))
     }
 
     /// The whole answer in the client's dialect: the upstream's own bytes if they can be.

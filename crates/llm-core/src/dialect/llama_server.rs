@@ -129,7 +129,7 @@ struct Answers;
 
 impl Reader for Answers {
     fn read(&mut self, frame: &[u8], nouns: &mut Vec<Frame>) -> Result<()> {
-        let nonsense = || Error::new(Kind::Upstream, "the upstream answered something that is no answer");
+        let nonsense = || invalid_answer("the upstream answered something that is no answer");
         let mut fields = Fields::of(frame).map_err(|e| nonsense().because(e))?;
         let tokens = |count, tokens| Frame::Tokens(Tokens { count, tokens, max_model_len: None });
         let broken = |e: Error| nonsense().because(e);

@@ -108,7 +108,7 @@ struct Ranks;
 
 impl Reader for Ranks {
     fn read(&mut self, frame: &[u8], nouns: &mut Vec<Frame>) -> Result<()> {
-        let broken = |e| Error::new(Kind::Upstream, "the upstream sent a ranking that is none").because(e);
+        let broken = |e| invalid_answer("the upstream sent a ranking that is none").because(e);
         let ranks: Vec<Rank> = serde_json::from_slice(frame).map_err(broken)?;
         let place = |rank: Rank| {
             let document = rank.text.map(|text| ("document".to_owned(), json!({"text": text})));

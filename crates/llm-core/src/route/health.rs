@@ -122,7 +122,7 @@ impl Status {
 /// health.refused(&Error::new(Kind::Unauthorized, "the key is wrong")); // it answers, and must be mended
 /// assert_eq!(health.status().name(), "error");
 /// health.succeeded();
-/// assert!(!health.wants_canary() && !health.is_busy());
+/// assert!(!health.wants_canary() && !health.is_busy() && health.tells_by_answers());
 /// ```
 #[derive(Debug)]
 pub struct Health {
@@ -235,6 +235,12 @@ impl Health {
         let state = self.lock();
         let is_asked_to = self.needs_proof && state.watched_since.is_some();
         is_asked_to && !state.is_proven && state.rests_until.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Whether its answers tell how it is, so that it need not list its models.
+    pub fn tells_by_answers(&self) -> bool {
+        let state = self.lock();
+        state.is_proven || self.needs_proof && state.watched_since.is_some()
     }
 
     /// What it serves, as far as a probe has learned.

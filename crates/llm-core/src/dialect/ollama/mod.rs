@@ -18,7 +18,7 @@ use super::{Dialect, Framing, Reader, Writer};
 use crate::call::{Call, Delivery, Glance, ModelInfo, Operation, Request};
 use crate::error::{Error, Kind, Result};
 
-/// Its two shapes of an answer. A body is passed on only to where its own shape is understood, so each is a dialect.
+/// Its shapes of an answer. A body is passed on only to where its own shape is understood, so each is a dialect.
 ///
 /// ```
 /// use llm_core::{Call, ChatRequest, Delivery, dialect::{Dialect, ollama::Ollama}};
@@ -34,6 +34,8 @@ pub enum Ollama {
     Chat,
     /// One prompt, whose answer is a `response`: put into the model's chat template, unless it is `raw` or has a `suffix`.
     Generate,
+    /// One text's vector, as clients asked for it before `/api/embed`.
+    Embeddings,
 }
 
 impl Dialect for Ollama {
@@ -41,6 +43,7 @@ impl Dialect for Ollama {
         match self {
             Ollama::Chat => "ollama",
             Ollama::Generate => "ollama-generate",
+            Ollama::Embeddings => "ollama-embeddings",
         }
     }
 
@@ -50,12 +53,13 @@ impl Dialect for Ollama {
                 &[(Operation::Chat, "/api/chat"), (Operation::Embed, "/api/embed"), (Operation::Models, "/api/tags")]
             }
             Ollama::Generate => &[(Operation::Complete, "/api/generate"), (Operation::Chat, "/api/generate")],
+            Ollama::Embeddings => &[(Operation::Embed, "/api/embeddings")],
         }
     }
 
     fn doors(&self) -> &'static [(Operation, &'static str)] {
         match self {
-            Ollama::Chat => self.paths(),
+            Ollama::Chat | Ollama::Embeddings => self.paths(),
             Ollama::Generate => &[(Operation::Complete, "/api/generate")], // one door; its body says which it is
         }
     }
@@ -85,7 +89,7 @@ impl Dialect for Ollama {
     }
 
     fn write(&self, call: &Call) -> Result<Bytes> {
-        write::body(call)
+        write::body(*self, call)
     }
 
     fn reader(&self) -> Box<dyn Reader> {

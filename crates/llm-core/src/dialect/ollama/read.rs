@@ -17,6 +17,7 @@ pub(super) fn request(shape: Ollama, operation: Operation, body: &[u8], lost: &m
     let (sampling, extra) = extras::read(&mut fields, lost)?;
     let mut asked = Asked { model, sampling, extra, fields };
     match (shape, operation) {
+        (Ollama::Embeddings, _) => asked.embed_prompt(),
         (_, Operation::Embed) => asked.embed(),
         (Ollama::Chat, _) => asked.chat(),
         (Ollama::Generate, Operation::Chat) => asked.prompt(),
@@ -70,6 +71,11 @@ impl Asked {
         let (input, model) = (texts(&mut self.fields)?, std::mem::take(&mut self.model));
         let dimensions = self.fields.count("dimensions")?.filter(|dimensions| *dimensions > 0);
         Ok(EmbedRequest { model, input, dimensions, extra: self.rest(), ..EmbedRequest::default() }.into())
+    }
+
+    fn embed_prompt(&mut self) -> Result<Request> {
+        let (input, model) = (vec![self.fields.need("prompt")?], std::mem::take(&mut self.model));
+        Ok(EmbedRequest { model, input, extra: self.rest(), ..EmbedRequest::default() }.into())
     }
 
     /// What no noun has a place for, as it came; an empty text is how Ollama's clients leave a field out.

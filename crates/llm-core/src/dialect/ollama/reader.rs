@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{glance, models};
 use crate::call::*;
 use crate::dialect::Reader;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 #[derive(Default)]
 pub(super) struct OllamaReader {
@@ -19,7 +19,7 @@ pub(super) struct OllamaReader {
 impl Reader for OllamaReader {
     fn read(&mut self, frame: &[u8], nouns: &mut Vec<Frame>) -> Result<()> {
         for line in serde_json::Deserializer::from_slice(frame).into_iter::<Line>() {
-            let line = line.map_err(|e| Error::new(Kind::Upstream, "the upstream sent broken JSON").because(e))?;
+            let line = line.map_err(|e| invalid_answer("the upstream sent broken JSON").because(e))?;
             if let Some(error) = line.error {
                 return Err(super::refusal(500, json!({"error": error}).to_string().as_bytes()));
             }
@@ -44,6 +44,7 @@ struct Line {
     prompt_eval_count: Option<u32>,
     eval_count: Option<u32>,
     embeddings: Option<Vec<Vec<f32>>>,
+    embedding: Option<Vec<f32>>,
     models: Option<Vec<Value>>,
     total_duration: Option<u64>,
     load_duration: Option<u64>,
@@ -75,7 +76,7 @@ struct Said {
 impl OllamaReader {
     fn line(&mut self, line: Line, nouns: &mut Vec<Frame>) -> Result<()> {
         let usage = glance::usage(line.prompt_eval_count, line.eval_count);
-        if let Some(vectors) = line.embeddings {
+        if let Some(vectors) = line.embeddings.or_else(|| Some(vec![line.embedding?])) {
             nouns.push(Frame::Vectors(Embeddings { vectors, usage }));
             return Ok(());
         }
@@ -84,7 +85,7 @@ impl OllamaReader {
             return Ok(());
         }
         if line.message.is_none() && line.response.is_none() && !line.done {
-            return Err(Error::new(Kind::Upstream, "the upstream answered something that is no answer"));
+            return Err(invalid_answer("the upstream answered something that is no answer"));
         }
         self.piece(line, usage, &mut |event| nouns.push(Frame::Event(event)));
         Ok(())

@@ -41,7 +41,7 @@ fn sent(call: &Call) -> Value {
 
 /// A client's body as a call, and what OpenAI's host would be sent.
 fn read(path: &str, body: Value) -> (Call, Value) {
-    let dialects = [Ollama::Chat, Ollama::Generate].iter();
+    let dialects = [Ollama::Chat, Ollama::Generate, Ollama::Embeddings].iter();
     let mut doors = dialects.flat_map(|dialect| dialect.doors().iter().map(move |door| (dialect, door)));
     let (dialect, (operation, _)) = doors.find(|(_, (_, known))| *known == path).unwrap();
     let call = Call::read(*operation, dialect, body.to_string().into()).unwrap();
@@ -264,6 +264,22 @@ fn a_client_reads_lines_of_its_own_shape() {
     let whole = written(Ollama::Generate, &call, frames(STREAM).unwrap());
     assert_eq!((whole.len(), &whole[0]["response"], &whole[0]["thinking"]), (1, &json!("The"), &json!("Hm.")));
     assert_eq!((whole[0].get("message"), &whole[0]["done"]), (None, &json!(true)));
+}
+
+#[test]
+fn one_texts_vector_is_asked_and_told_as_clients_once_did() {
+    let (call, body) = read("/api/embeddings", json!({"model": "m", "prompt": "a", "keep_alive": "5m"}));
+    assert_eq!((call.operation, &body["input"], body.get("prompt")), (Operation::Embed, &json!(["a"]), None));
+    let vectors = || vec![Frame::Vectors(Embeddings { vectors: vec![vec![0.5, 1.0]], usage: None })];
+    assert_eq!(written(Ollama::Embeddings, &call, vectors()), [json!({"embedding": [0.5, 1.0]})]);
+    let lost = Call::read(Operation::Embed, &Ollama::Embeddings, br#"{"model":"m"}"#.as_slice().into());
+    assert_eq!(lost.and_then(|call| call.request().map(drop)).unwrap_err().get_param(), Some("prompt"));
+    // A host of that age.
+    let wired = |texts: &[&str]| Call::new(EmbedRequest::new(texts.to_vec()).model("m"), Delivery::Whole).wire(&[&Ollama::Embeddings]).map(|wired| wired.bytes);
+    assert_eq!(serde_json::from_slice::<Value>(&wired(&["a"]).unwrap()).unwrap(), json!({"model": "m", "prompt": "a"}));
+    assert_eq!(wired(&["a", "b"]).unwrap_err().get_param(), Some("input"));
+    let Frame::Vectors(read) = frames(r#"{"embedding":[0.5,1.0]}"#).unwrap().remove(0) else { panic!() };
+    assert_eq!(read.vectors, [[0.5, 1.0]]);
 }
 
 #[test]

@@ -2,17 +2,17 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{extras, messages};
+use super::{Ollama, extras, messages};
 use crate::call::*;
 use crate::dialect::openai::write::{json, put};
 use crate::error::{Error, Kind, Result};
 
-pub(super) fn body(call: &Call) -> Result<Bytes> {
+pub(super) fn body(shape: Ollama, call: &Call) -> Result<Bytes> {
     let mut warnings = Vec::new();
     let mut body = match call.request()? {
         Request::Chat(r) => chat(r, &mut warnings)?,
         Request::Complete(r) => complete(r, &mut warnings)?,
-        Request::Embed(r) => embed(r, &mut warnings)?,
+        Request::Embed(r) => embed(shape, r, &mut warnings)?,
         Request::Models => return Ok(Bytes::new()),
         other => return Err(Error::new(Kind::Unsupported, format!("Ollama cannot {}", other.operation()))),
     };
@@ -50,11 +50,17 @@ fn complete(r: &CompleteRequest, warnings: &mut Vec<String>) -> Result<Map<Strin
     Ok(body)
 }
 
-fn embed(r: &EmbedRequest, warnings: &mut Vec<String>) -> Result<Map<String, Value>> {
+fn embed(shape: Ollama, r: &EmbedRequest, warnings: &mut Vec<String>) -> Result<Map<String, Value>> {
     if !r.messages.is_empty() {
         return Err(Error::new(Kind::Unsupported, "Ollama embeds texts alone").param("messages"));
     }
-    let mut body = Map::from_iter([("input".to_owned(), json(&r.input)?)]);
+    let mut body = match (shape, &r.input[..]) {
+        (Ollama::Embeddings, [text]) => Map::from_iter([("prompt".to_owned(), text.clone().into())]),
+        (Ollama::Embeddings, _) => {
+            return Err(Error::new(Kind::Unsupported, "one text at a time has a vector there").param("input"));
+        }
+        _ => Map::from_iter([("input".to_owned(), json(&r.input)?)]),
+    };
     put(&mut body, "dimensions", &r.dimensions)?;
     extras::write(&mut body, &r.extra, &Sampling::default(), warnings)?;
     Ok(body)

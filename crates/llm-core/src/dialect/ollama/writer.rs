@@ -45,8 +45,8 @@ impl Head {
 
     fn body(&self, said: Map<String, Value>, is_done: bool) -> Map<String, Value> {
         let mut body = match self.shape {
-            Ollama::Chat => Map::from_iter([("message".to_owned(), said.into())]),
             Ollama::Generate => as_response(said),
+            _ => Map::from_iter([("message".to_owned(), said.into())]),
         };
         body.insert("model".into(), self.model.clone().into());
         body.insert("created_at".into(), time::now().into());
@@ -170,6 +170,9 @@ struct Single {
 impl Writer for Single {
     fn write(&mut self, frame: Frame, out: &mut BytesMut) -> Result<()> {
         let body = match frame {
+            Frame::Vectors(vectors) if self.head.shape == Ollama::Embeddings => {
+                json!({"embedding": vectors.vectors.first().ok_or_else(truncated)?})
+            }
             Frame::Vectors(vectors) => json!({
                 "model": self.head.model,
                 "embeddings": vectors.vectors,

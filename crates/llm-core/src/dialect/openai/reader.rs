@@ -77,7 +77,7 @@ impl OpenAiReader {
             return Err(failure);
         }
         let body: Body = serde_json::from_slice(json)
-            .map_err(|e| Error::new(Kind::Upstream, "the upstream sent broken JSON").because(e))?;
+            .map_err(|e| invalid_answer("the upstream sent broken JSON").because(e))?;
         if let Some(choices) = body.choices {
             nouns.extend(self.fields(body.rest));
             // The typed API is one answer; further ones go only to clients of the same dialect, as bytes.
@@ -125,7 +125,7 @@ fn single(body: Body) -> Result<Frame> {
     if let Some(text) = body.prompt {
         return Ok(Frame::Text(text));
     }
-    let nonsense = || Error::new(Kind::Upstream, "the upstream answered something that is no answer");
+    let nonsense = || invalid_answer("the upstream answered something that is no answer");
     let (count, tokens) = (body.count.ok_or_else(nonsense)?, body.tokens.unwrap_or_default());
     Ok(Frame::Tokens(Tokens { count, max_model_len: body.max_model_len, tokens }))
 }
@@ -152,7 +152,7 @@ fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
 
 /// A list is of embeddings, of scores or of models.
 fn list(data: Vec<Value>, usage: Option<Usage>) -> Result<Frame> {
-    let broken = |e| Error::new(Kind::Upstream, "the upstream sent a list of something else").because(e);
+    let broken = |e| invalid_answer("the upstream sent a list of something else").because(e);
     if data.first().is_some_and(|item| item.get("embedding").is_some()) {
         let mut rows: Vec<Row> =
             data.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(broken)?;

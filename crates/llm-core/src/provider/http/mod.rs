@@ -145,7 +145,7 @@ impl Http {
         }
         head.warnings.iter().for_each(|warning| call.context.warn(warning));
         if head.is_encoded {
-            return Err(Error::new(Kind::Upstream, "the upstream's answer is compressed, and nobody asked for that"));
+            return Err(invalid_answer("the upstream's answer is compressed, and nobody asked for that"));
         }
         if head.streams == Some(wired.dialect.framing()) {
             let frames = events::Events::new(body, wired.dialect, drop_usage);
@@ -351,7 +351,7 @@ async fn whole(dialect: &'static dyn Dialect, body: Inline) -> Result<Reply> {
 /// A whole answer that is here, or was recorded.
 pub(super) fn answer(dialect: &'static dyn Dialect, bytes: Bytes) -> Result<Reply> {
     if bytes.trim_ascii_start().first() != Some(&dialect.bracket()) {
-        return Err(Error::new(Kind::Upstream, "the upstream answered 200 with something that is no JSON object"));
+        return Err(invalid_answer("the upstream answered 200 with something that is no JSON object"));
     }
     let mut glance = dialect.glance(&bytes);
     if let Some(failure) = glance.failure.take() {

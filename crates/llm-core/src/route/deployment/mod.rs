@@ -160,6 +160,9 @@ impl Deployment {
             tokio::time::sleep(SECOND_LOOK).await;
             listed = self.listed().await;
         }
+        if listed.as_ref().is_err_and(|error| error.get_code() == Some(INVALID_ANSWER) && self.health.tells_by_answers()) {
+            return Ok(None); // it is there, and keeps no list
+        }
         let models = listed.inspect_err(|error| self.health.unlisted(error))?;
         let missing = self.missing(&models);
         self.health.learned(models);

@@ -84,6 +84,23 @@ async fn a_host_without_the_model_is_well_and_says_what_it_has() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_that_answers_and_keeps_no_list_is_known_by_its_answers() {
+    let page = || Err(invalid_answer("the upstream answered 200 with something that is no JSON object"));
+    let deployment = deployment(&Lists::of(&[page()]));
+    assert_eq!(deployment.probe().await.unwrap_err().get_code(), Some(INVALID_ANSWER), "is this the right address?");
+    assert_eq!(deployment.status().name(), "error");
+    deployment.health.succeeded();
+    for _ in 0..10 {
+        tokio::time::advance(FRESH_WELL).await;
+        deployment.probe().await.unwrap();
+        assert_eq!(deployment.status(), Status::Ready);
+    }
+    deployment.health.failed(&gone().unwrap_err());
+    tokio::time::advance(FRESH_WELL).await;
+    assert!(deployment.probe().await.is_err(), "and nothing speaks for it any more");
+}
+
 /// A server of one's own: refuses so many connections, then lists a model, and answers as it is told to.
 struct Starts {
     refusals: AtomicUsize,
