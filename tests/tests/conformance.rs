@@ -185,7 +185,7 @@ impl Provider for Muddled {
                     Frame::Vectors(Embeddings { vectors: (0..number).map(vector).collect(), usage: None })
                 }
                 Request::Rerank(_) => {
-                    Frame::Ranking(Ranking { results: vec![place(0, 0.1), place(1, 0.9)], usage: None })
+                    Frame::Ranking(Ranking { results: vec![place(0, 0.1), place(1, 0.9)], usage: None, ..Ranking::default() })
                 }
                 Request::Tokenize(_) => Frame::Tokens(Tokens { count: 7, ..Tokens::default() }),
                 Request::Models => Frame::Models(Vec::new()),

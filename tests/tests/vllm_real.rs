@@ -88,6 +88,60 @@ async fn a_client_of_the_gateway_that_leaves_stops_the_model() {
     panic!("five long answers were never seen to run");
 }
 
+/// In line, before the first token, and in mid-stream. A busy machine gets five tries at each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_runs_a_second_after_its_client_has_left_in_any_phase() {
+    const SOON: Duration = Duration::from_secs(1);
+    let _turn = TURN.lock().await;
+    let vllm = Vllm::chat();
+    let settings = format!(
+        "[models.{}]\nprovider = 'vllm'\nbase_url = '{}'\nqueue = {{ limit = 1 }}",
+        vllm.model(),
+        vllm.base_url()
+    );
+    let house = House::of(&settings);
+    let body = |question: String| {
+        json!({"model": vllm.model(), "stream": true, "max_tokens": 1500, "ignore_eos": true,
+            "messages": [{"role": "user", "content": question}]})
+    };
+    let post = |question: String| {
+        http::client().post(format!("{}/v1/chat/completions", house.url())).body(body(question).to_string()).send()
+    };
+    let in_line = || house.gateway.models()[0].waiting;
+    let mut held = [false; 3];
+    for _ in 0..5 {
+        // Before the first token: it is still reading the prompt.
+        let asked = tokio::spawn(post("one two three ".repeat(120)));
+        if runs(vllm, |n| n >= 1, Duration::from_secs(5)).await {
+            asked.abort();
+            held[0] |= runs(vllm, |n| n == 0, SOON).await;
+        }
+        // In mid-stream, and one behind it in line, which leaves first and is never sent on.
+        let mut stream = post("Count to 80.".into()).await.unwrap().bytes_stream();
+        stream.next().await.unwrap().unwrap();
+        let second = tokio::spawn(post("And then?".into()));
+        let since = Instant::now();
+        while in_line() == 0 && since.elapsed() < SOON {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if in_line() == 1 && vllm.running() == 1 {
+            second.abort();
+            let since = Instant::now();
+            while in_line() > 0 && since.elapsed() < SOON {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            held[1] |= in_line() == 0;
+            drop(stream);
+            held[2] |= runs(vllm, |n| n == 0, SOON).await;
+        }
+        if held == [true; 3] {
+            return;
+        }
+        assert!(runs(vllm, |n| n == 0, Duration::from_secs(20)).await, "it goes on for nobody");
+    }
+    panic!("before the first token, in line, in mid-stream: {held:?}");
+}
+
 #[tokio::test]
 async fn the_gateway_passes_its_answers_on_and_its_errors_in_one_shape() {
     let _turn = TURN.lock().await;

@@ -51,6 +51,11 @@ pub enum Kind {
     Internal,
 }
 
+/// The code of what took longer than its caller gave it, or than a server waits for its caller: nobody is ill.
+pub(crate) const DEADLINE: &str = "deadline_exceeded";
+/// The code of a host whose certificate nobody vouches for.
+pub(crate) const UNTRUSTED: &str = "upstream_untrusted";
+
 impl Kind {
     /// Every kind, in the order in which the guide to errors has them.
     pub const ALL: [Kind; 13] = [
@@ -148,13 +153,15 @@ struct Inner {
     param: Option<String>,
     retry_after: Option<Duration>,
     source: Option<std::sync::Arc<dyn std::error::Error + Send + Sync>>,
+    is_quoted: bool, // the message is in a host's own words
 }
 
 impl Error {
     /// An error of this kind; the message is one lower-case sentence without a full stop.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let (place, message) = (String::new(), message.into());
-        Error(Box::new(Inner { kind, message, place, code: None, param: None, retry_after: None, source: None }))
+        let (code, param, retry_after, source, is_quoted) = Default::default();
+        Error(Box::new(Inner { kind, message, place, code, param, retry_after, source, is_quoted }))
     }
 
     /// A request that its sender must change.
@@ -202,6 +209,28 @@ impl Error {
     pub fn as_kind(mut self, kind: Kind) -> Self {
         self.0.kind = kind;
         self
+    }
+
+    /// In a host's own words, which may tell of the question that it was asked.
+    pub(crate) fn quoted(mut self) -> Self {
+        self.0.is_quoted = true;
+        self
+    }
+
+    /// The same error for others than the one who asked.
+    pub(crate) fn for_others(&self) -> Error {
+        if !self.0.is_quoted {
+            return self.clone();
+        }
+        let mut told = self.clone();
+        told.0.message = format!("the upstream failed to answer ({})", self.kind().name());
+        told.0.source = None;
+        told
+    }
+
+    /// Whether it shows that the host is ill. A caller's deadline does not.
+    pub(crate) fn is_of_a_sick_host(&self) -> bool {
+        self.kind().is_sick() && self.0.code != Some(DEADLINE)
     }
 
     /// What the caller can do about it.

@@ -10,6 +10,8 @@ use super::peers::Figures;
 
 /// 10,000 requests may leave so much: what allocators and page tables need to settle.
 const GROWTH: u64 = 4 << 20;
+/// What a server without an engine's model may weigh before anybody asks it.
+const MOST_IDLE: u64 = 40 << 20;
 /// What a server with open streams may weigh, and each of them: 8,000 stay below 320 MB.
 const IDLE: u64 = 24 << 20;
 const STREAM: u64 = 37 << 10;
@@ -47,9 +49,9 @@ pub(super) fn latencies(latencies: &[Latency]) {
 
 /// Prints the memory and says whether it stayed flat.
 pub(super) fn memory(memory: &Memory) -> bool {
-    let flat = memory.later <= memory.loaded + GROWTH;
+    let flat = memory.later <= memory.loaded + GROWTH && memory.idle <= MOST_IDLE;
     let [nginx, idle, loaded, later] = [memory.nginx, memory.idle, memory.loaded, memory.later].map(megabytes);
-    let verdict = if flat { "" } else { "  NOT FLAT" };
+    let verdict = if flat { "" } else { "  NOT FLAT, OR TOO MUCH" };
     println!("\nresident memory, MB: nginx {nginx:.1}; gateway {idle:.1} idle, {loaded:.1} after the load,");
     println!("{later:.1} after 10,000 requests more{verdict}");
     flat

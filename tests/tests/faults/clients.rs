@@ -27,6 +27,18 @@ async fn json_that_is_nested_without_end_is_refused_in_no_time_and_goes_nowhere(
 }
 
 #[tokio::test]
+async fn an_object_of_very_many_fields_is_refused_in_no_time_and_goes_nowhere() {
+    let (house, raw) = nobody().await;
+    let fields: String = (0..600_000).map(|i| format!(",\"a{i}\":1")).collect();
+    let since = Instant::now();
+    let refused = told(&house, format!("{{\"model\":\"m\"{fields}}}")).await;
+    assert!(since.elapsed() < SOON, "it took {:?}", since.elapsed());
+    let error = refused.error();
+    assert_eq!((refused.status, &error["message"]), (400, &"the body has more than 256 top-level fields".into()));
+    assert_eq!(raw.requests(), [""; 0]);
+}
+
+#[tokio::test]
 async fn text_that_is_no_utf_8_is_refused_by_its_name() {
     let (house, raw) = nobody().await;
     for wrong in [&b"\xff"[..], b"\xc3", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"gr\xfc\xdfe"] {

@@ -1,6 +1,7 @@
 //! What fails before the client has seen a byte is a status and an error, whatever was asked for.
 use std::time::Duration;
 
+use llm_tests::http;
 use llm_tests::raw::{Raw, Step, answer, chunk, events_in_chunks, events_until_close};
 use serde_json::{Value, json};
 
@@ -19,6 +20,10 @@ struct Case {
 /// Most are the upstream's fault.
 fn bad(name: &'static str, steps: Vec<Step>, says: &'static str) -> Case {
     Case { name, steps, status: 502, kind: "server_error", code: Value::Null, says }
+}
+
+fn nonsense(name: &'static str, steps: Vec<Step>, says: &'static str) -> Case {
+    Case { code: json!("upstream_invalid_answer"), ..bad(name, steps, says) }
 }
 
 fn cut(name: &'static str, steps: Vec<Step>) -> Case {
@@ -68,17 +73,17 @@ fn cases() -> Vec<Case> {
             speaks_no_http,
         ),
         bad("a negative length", sends("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n{}"), speaks_no_http),
-        bad("a page with 200", sends(answer("200 OK", "content-type: text/html\r\n", &page)), no_object),
+        nonsense("a page with 200", sends(answer("200 OK", "content-type: text/html\r\n", &page)), no_object),
         bad(
             "a page with 500",
             sends(answer("500 Oh", "content-type: text/html\r\n", &page)),
             "500 with a page of HTML",
         ),
-        bad("an empty 200", sends(answer("200 OK", JSON, "")), no_object),
-        bad("204", sends("HTTP/1.1 204 No Content\r\n\r\n"), no_object),
+        nonsense("an empty 200", sends(answer("200 OK", JSON, "")), no_object),
+        nonsense("204", sends("HTTP/1.1 204 No Content\r\n\r\n"), no_object),
         bad("101", sends("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n"), "101"),
-        bad("gzip", sends(zipped("application/json")), "compressed, and nobody asked for that"),
-        bad("a stream in gzip", sends(zipped("text/event-stream")), "compressed, and nobody asked for that"),
+        nonsense("gzip", sends(zipped("application/json")), "compressed, and nobody asked for that"),
+        nonsense("a stream in gzip", sends(zipped("text/event-stream")), "compressed, and nobody asked for that"),
         bad("307", moved("307 Temporary Redirect"), "redirects are not followed"),
         bad("301", moved("301 Moved Permanently"), "redirects are not followed"),
         bad("an error in a 200", sends(answer("200 OK", JSON, FAILURE)), "the engine died"),
@@ -160,6 +165,36 @@ async fn nobody_there_is_503_with_a_wait_and_no_address() {
             (&json!("service_unavailable_error"), &json!("model_unavailable"))
         );
         assert_eq!(error["message"], "the upstream refuses connections: is it running?");
+    }
+}
+
+/// What an upstream says of its own failure is for the one who asked; it may hold his question.
+#[tokio::test]
+async fn what_an_upstream_says_of_one_question_is_told_to_nobody_else_and_names_no_machine() {
+    let words = "CUDA error while reading 'my diary' on 10.0.0.7:8000";
+    let body = json!({"error": {"message": words, "type": "InternalServerError", "code": 500}}).to_string();
+    let (house, _raw) = before(ONCE, sends(answer("500 Internal Server Error", JSON, &body))).await;
+    let error = ask(&house, false).await.error();
+    assert_eq!(error["message"], "CUDA error while reading 'my diary' on [address]");
+    for path in ["/ready", "/v1/models", "/metrics"] {
+        let shown = http::client().get(house.url() + path).send().await.unwrap().text().await.unwrap();
+        assert!(!shown.contains("diary") && !shown.contains("10.0.0.7"), "{path}: {shown}");
+        assert!(path == "/metrics" || shown.contains("the upstream failed to answer"), "{path}: {shown}");
+    }
+}
+
+/// An account without money, a proxy without its password and a line that is too slow are not the client's mistakes.
+#[tokio::test]
+async fn what_is_between_the_house_and_its_upstream_is_no_mistake_of_the_clients() {
+    for (status, wanted, code) in [
+        ("402 Payment Required", 429, "insufficient_quota"),
+        ("407 Proxy Authentication Required", 502, "proxy_refused"),
+        ("408 Request Timeout", 504, "deadline_exceeded"),
+        ("409 Conflict", 503, "queue_full"),
+    ] {
+        let (house, _raw) = before(ONCE, sends(answer(status, JSON, r#"{"error":{"message":"no"}}"#))).await;
+        let told = ask(&house, false).await;
+        assert_eq!((told.status, &told.error()["code"]), (wanted, &json!(code)), "{status}: {told:?}");
     }
 }
 

@@ -72,6 +72,25 @@ async fn a_stream_that_hangs_behind_its_finish_is_an_answer() {
     }
 }
 
+/// Two answers to one question have two ends.
+#[tokio::test]
+async fn a_stream_of_several_answers_has_ended_when_all_of_them_have() {
+    let second = FINISH.replace("\"index\":0", "\"index\":1");
+    for (events, is_whole) in [
+        (vec![HALF, FINISH], false),
+        (vec![HALF, FINISH, FINISH], false),
+        (vec![HALF, FINISH, &second], true),
+        (vec![HALF, FINISH, DONE], true),
+    ] {
+        let (house, _raw) = before(ONCE, plain(&events)).await;
+        let mut body = question(true);
+        body["n"] = json!(2);
+        let told = told(&house, body.to_string()).await;
+        assert_eq!(!told.body.contains("stream_truncated"), is_whole, "{told:?}");
+        assert!(told.body.ends_with(DONE), "{told:?}");
+    }
+}
+
 /// Whoever sends an event now and then is alive, however long it takes.
 #[tokio::test]
 async fn a_slow_stream_is_none_that_hangs() {

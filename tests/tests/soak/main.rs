@@ -21,6 +21,8 @@ use client::Client;
 use counts::Counts;
 
 const CLIENTS: u64 = 32;
+/// Calls of a model that may run at once.
+const LIMIT: usize = 12;
 /// Longer than anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between the highest of the second half and of the first. What lives at once differs by as many bodies as there are clients
@@ -45,7 +47,7 @@ fn house(upstreams: &[Upstream; 2]) -> House {
         .map(|upstream| format!("provider = 'vllm'\nmodel = 'tiny'\nbase_url = '{}'\n", upstream.url()));
     House::of(&format!(
         "timeout = {{ first_s = 0.2, idle_s = 0.2 }}\nretry = {{ max_retries = 1, wait_ms = 5, longest_wait_ms = 100 }}\n\
-         queue = {{ limit = 12, waiting = 6 }}\nhealth = {{ canary = false }}\n\
+         queue = {{ limit = {LIMIT}, waiting = 6 }}\nhealth = {{ canary = false }}\n\
          [models.solo]\n{one}[models.pair]\n[[models.pair.deployments]]\n{one}[[models.pair.deployments]]\n{other}"
     ))
 }
@@ -109,6 +111,10 @@ async fn settles(house: &House, upstreams: &[Upstream; 2], files: usize) {
         assert!(since.elapsed() < PATIENCE, "turns are still taken: {:?}", house.gateway.models());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    // A turn that was lost is missed by those who come together.
+    let together = (0..LIMIT).map(|_| async { question(house).await.headers().contains_key("x-queue-position") });
+    let waited = futures_util::future::join_all(together).await;
+    assert!(waited.iter().all(|waited| !waited), "turns were lost: {waited:?}");
     for upstream in upstreams {
         let tally = upstream.seen().until(PATIENCE, |tally| tally.open == 0).await.expect("it still answers somebody");
         assert_eq!(tally.arrived, tally.answered + tally.left);
@@ -122,8 +128,12 @@ async fn settles(house: &House, upstreams: &[Upstream; 2], files: usize) {
 
 /// A question that nothing goes wrong with, on a connection of its own.
 async fn ask(house: &House) {
-    let body = r#"{"model":"solo","messages":[{"role":"user","content":"?"}]}"#;
-    let _ = http::client().post(house.url() + "/v1/chat/completions").body(body).send().await.unwrap().bytes().await;
+    let _ = question(house).await.bytes().await;
+}
+
+async fn question(house: &House) -> reqwest::Response {
+    let body = r#"{"model":"solo","messages":[{"role":"user","content":"?"}],"user":"first_ms=50"}"#;
+    http::client().post(house.url() + "/v1/chat/completions").body(body).send().await.unwrap()
 }
 
 async fn scrape(house: &House) -> String {

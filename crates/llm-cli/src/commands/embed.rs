@@ -65,7 +65,7 @@ async fn print(llm: &Llm, model: &str, texts: Vec<String>, as_object: bool) -> R
     let (mut out, mut all, mut read) = (Output::new(), Vec::new(), 0);
     for batch in texts.chunks(BATCH) {
         let request = EmbedRequest { model: model.to_owned(), ..EmbedRequest::new(batch) };
-        let Embeddings { vectors, usage } = llm.embed(request).await?;
+        let Embeddings { vectors, usage, .. } = llm.embed(request).await?;
         read += usage.map_or(0, |usage| usage.prompt_tokens);
         match as_object {
             true => all.extend(vectors),

@@ -135,6 +135,7 @@ fn a_server_may_open_as_many_files_as_the_machine_allows_and_says_so() {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let said = lines.find(|line| line.contains("open files")).expect("it says how many");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    lines.find(|line| line.starts_with("listening on ")).expect("and is there, before it is told to go");
     let (_, files) = limits.split_once("Max open files").unwrap();
     let files: Vec<&str> = files.split_whitespace().take(2).collect();
     assert_eq!(files[0], files[1], "the soft limit is the hard one");

@@ -45,7 +45,7 @@ impl FinishReason {
 impl From<&str> for FinishReason {
     fn from(word: &str) -> Self {
         match word {
-            "stop" | "eos_token" | "stop_sequence" => FinishReason::Stop,
+            "stop" | "eos" | "eos_token" | "stop_sequence" => FinishReason::Stop,
             "length" => FinishReason::Length,
             "tool_calls" | "function_call" => FinishReason::ToolCalls,
             "content_filter" => FinishReason::ContentFilter,
@@ -258,6 +258,8 @@ pub struct Ranking {
     pub results: Vec<Ranked>,
     /// What it cost, if the server tells.
     pub usage: Option<Usage>,
+    /// What the caller should know: who answered instead, fields lost in translation.
+    pub warnings: Vec<String>,
 }
 
 /// A document's place in a ranking.
@@ -282,7 +284,7 @@ pub struct Ranked {
 ///
 /// ```
 /// use llm_core::{Frame, Reply, Scores};
-/// let reply = Reply::of(Frame::Scores(Scores { scores: vec![0.9, 0.1], usage: None }));
+/// let reply = Reply::of(Frame::Scores(Scores { scores: vec![0.9, 0.1], usage: None, ..Scores::default() }));
 /// assert!(reply.is_here());
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -291,6 +293,8 @@ pub struct Scores {
     pub scores: Vec<f32>,
     /// What it cost, if the server tells.
     pub usage: Option<Usage>,
+    /// What the caller should know: who answered instead, fields lost in translation.
+    pub warnings: Vec<String>,
 }
 
 /// Vectors, one per input and in the same order.
@@ -310,6 +314,8 @@ pub struct Embeddings {
     pub vectors: Vec<Vec<f32>>,
     /// What it cost, if the server tells.
     pub usage: Option<Usage>,
+    /// What the caller should know: who answered instead, fields lost in translation.
+    pub warnings: Vec<String>,
 }
 
 /// A prompt's tokens.

@@ -7,11 +7,15 @@ use serde_json::Value;
 
 use super::Call;
 use super::context::Context;
-use super::nouns::Request;
+use super::ChatRequest;
+use super::nouns::{CompleteRequest, Request};
 use super::operation::{Delivery, Operation};
 use super::scan::{self, Field};
 use crate::dialect::{self, Dialect};
 use crate::error::{Error, Result};
+
+/// No question has so many fields; each is compared with all others.
+const MOST_FIELDS: usize = 256;
 
 /// A question in bytes that its host understands.
 ///
@@ -63,7 +67,7 @@ impl Body {
         dialect: &'static dyn Dialect,
         bytes: Bytes,
     ) -> Result<(Body, Arc<str>, Delivery)> {
-        let fields = scan::object(&bytes)?;
+        let fields = scan::object(&bytes, MOST_FIELDS + 1)?;
         let wire = Wire { dialect, bytes, fields };
         wire.refuse_duplicates()?;
         let (model, delivery) = (wire.model()?, wire.delivery(operation)?);
@@ -94,6 +98,26 @@ impl Body {
         }
         let dialect = *speaks.first().ok_or_else(|| Error::config("a host must speak some dialect"))?;
         Ok(Wired { dialect, bytes: dialect.write(call)? })
+    }
+
+    pub(super) fn choices(&self) -> usize {
+        match (&self.source, self.understood.get().map(|request| &**request)) {
+            (Source::Wire(_), _) => {
+                let n = self.raw("n").and_then(|n| serde_json::from_slice::<usize>(n).ok()).unwrap_or(1);
+                n.saturating_mul(self.raw("prompt").map_or(1, prompts)).max(1)
+            }
+            (_, Some(Request::Chat(ChatRequest { n: Some(n), .. }) | Request::Complete(CompleteRequest { n: Some(n), .. }))) => {
+                (*n as usize).max(1)
+            }
+            _ => 1,
+        }
+    }
+
+    pub(super) fn size(&self, call: &Call) -> usize {
+        match &self.source {
+            Source::Wire(wire) => wire.bytes.len(),
+            Source::Nouns => dialect::openai().write(call).map_or(0, |bytes| bytes.len()),
+        }
     }
 
     pub(super) fn has(&self, field: &str) -> bool {
@@ -232,6 +256,9 @@ impl Wire {
 
     /// Two fields of one name mean one thing to us and another upstream: a way around every rule, so it is refused.
     fn refuse_duplicates(&self) -> Result<()> {
+        if self.fields.len() > MOST_FIELDS {
+            return Err(Error::invalid(format!("the body has more than {MOST_FIELDS} top-level fields")));
+        }
         for (i, field) in self.fields.iter().enumerate() {
             let key = self.key(field);
             if key.contains(&b'\\') {
@@ -273,6 +300,15 @@ impl Wire {
         }
         Edit { at: start..start, new: new.into() }
     }
+}
+
+/// A list of texts, or of lists of tokens, is several; a list of tokens is one.
+fn prompts(raw: &[u8]) -> usize {
+    if raw.first() != Some(&b'[') {
+        return 1;
+    }
+    let is_prompt = |element: &&Field| matches!(raw.get(element.value.start), Some(b'"' | b'['));
+    scan::elements(raw).map_or(1, |elements| elements.iter().filter(is_prompt).count().max(1))
 }
 
 fn key_of(insertion: &Bytes) -> &[u8] {

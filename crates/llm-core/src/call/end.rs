@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use super::answers::*;
 use super::frame::*;
 use super::reply::Frames;
-use crate::error::{Error, Kind, Result};
+use crate::error::{DEADLINE, Error, Kind, Result};
 
 /// How a reply ended.
 ///
@@ -139,7 +139,9 @@ impl Stream for Watched {
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                self.tell(End::Failed(error.kind()));
+                // Who set a deadline has left when it passed.
+                let has_left = error.get_code() == Some(DEADLINE);
+                self.tell(if has_left { End::Dropped } else { End::Failed(error.kind()) });
                 Some(Err(error))
             }
             None if self.seen.finished => {

@@ -81,7 +81,8 @@ pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a
 /// let polite = Polite(Fake::says("please"));
 /// assert!(polite.serves().contains(Operation::Chat));
 /// assert_eq!((polite.width(), polite.waiting()), (None, 0)); // as many as come, and nobody waits
-/// assert!(polite.life().is_none() && !polite.is_free()); // nothing has to be loaded, and tokens may cost money
+/// assert!(polite.life().is_none() && !polite.is_loading()); // nothing has to be loaded
+/// assert!(!polite.is_free() && !polite.wants_a_name()); // tokens may cost money, and whose they are is no question
 /// ```
 pub trait Provider: Send + Sync {
     /// Answers, or says why not. The reply has begun when this returns: nothing has been seen by the client before.
@@ -108,6 +109,16 @@ pub trait Provider: Send + Sync {
     /// How many calls stand in line in front of it.
     fn waiting(&self) -> usize {
         self.inner().map_or(0, Provider::waiting)
+    }
+
+    /// Whether it must be told which of its models is meant: a service has many, and the first is nobody's choice.
+    fn wants_a_name(&self) -> bool {
+        self.inner().is_some_and(Provider::wants_a_name)
+    }
+
+    /// Whether it can answer nobody yet because it is being loaded or started.
+    fn is_loading(&self) -> bool {
+        self.inner().is_some_and(Provider::is_loading)
     }
 
     /// Whether a token of it costs nobody anything, so that one may be spent to see that it works: a server of one's own.
@@ -288,6 +299,16 @@ impl Call {
             Request::Chat(request) => Ok(request),
             _ => Err(Error::new(crate::Kind::Unsupported, format!("this provider cannot {}", self.operation))),
         }
+    }
+
+    /// How many answers it asks for: several to one prompt, or one to each of several.
+    pub(crate) fn choices(&self) -> usize {
+        self.body.choices()
+    }
+
+    /// How long its body is, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.body.size(self)
     }
 
     /// The bytes for a host that speaks these dialects, the one it likes best first: the client's own if they can be.

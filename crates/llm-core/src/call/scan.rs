@@ -19,18 +19,22 @@ pub(crate) struct Field {
     pub(crate) value: Range<usize>,
 }
 
-/// The top-level fields of an object, in order.
-pub(crate) fn object(bytes: &[u8]) -> Result<Vec<Field>> {
+/// The top-level fields of an object, in order, or the first so many of them; all of the body is checked.
+pub(crate) fn object(bytes: &[u8], most: usize) -> Result<Vec<Field>> {
     match bytes.iter().find(|b| !is_blank(**b)) {
-        Some(b'{') => elements(bytes),
+        Some(b'{') => noted(bytes, most),
         _ => Err(syntax("the body must be a JSON object", 0)),
     }
 }
 
 /// The fields of an object, or the elements of an array.
 pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<Field>> {
+    noted(bytes, usize::MAX)
+}
+
+fn noted(bytes: &[u8], most: usize) -> Result<Vec<Field>> {
     // One build of the pass for each width of vectors that a processor may have.
-    dispatch!(Level::new(), simd => Scan::new(simd, bytes).run())
+    dispatch!(Level::new(), simd => Scan::new(simd, bytes).run(most))
 }
 
 #[cold]
@@ -59,7 +63,7 @@ impl<'a, S: Simd> Scan<'a, S> {
     }
 
     #[inline(always)]
-    fn run(mut self) -> Result<Vec<Field>> {
+    fn run(mut self, most: usize) -> Result<Vec<Field>> {
         let mut fields = Vec::with_capacity(16);
         let (mut key, mut from) = (0..0, 0); // of the top-level field that is being read
         self.blank();
@@ -70,7 +74,7 @@ impl<'a, S: Simd> Scan<'a, S> {
             let mut is_whole = self.value()?;
             // An object that has begun goes on with a key, a list with a value; what is whole may close what it stands in.
             while is_whole {
-                if self.depth == 1 {
+                if self.depth == 1 && fields.len() < most {
                     fields.push(Field { key: key.clone(), value: from..self.at });
                 }
                 self.blank();
@@ -399,7 +403,7 @@ mod tests {
     }
 
     fn agree(bytes: &[u8]) {
-        let ours = object(bytes).ok().map(|fields| {
+        let ours = object(bytes, usize::MAX).ok().map(|fields| {
             let text = |r: Range<usize>| String::from_utf8(bytes[r].to_vec()).unwrap();
             fields.into_iter().map(|f| (text(f.key), text(f.value))).collect::<Vec<_>>()
         });
@@ -412,7 +416,7 @@ mod tests {
     #[test]
     fn it_notes_where_the_fields_stand() {
         let body = br#" {"model" : "a\"b", "n":[1,{"x":2}],"stream":true , "e":{} } "#;
-        let fields = object(body).unwrap();
+        let fields = object(body, usize::MAX).unwrap();
         let at = |i: usize| std::str::from_utf8(&body[fields[i].value.clone()]).unwrap();
         assert_eq!((at(0), at(1), at(2), at(3)), (r#""a\"b""#, r#"[1,{"x":2}]"#, "true", "{}"));
     }

@@ -61,6 +61,7 @@ pub fn openai() -> &'static dyn Dialect {
 /// let cost = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n";
 /// assert_eq!(openai.glance(cost).usage.unwrap().completion_tokens, 2);
 /// assert!(openai.is_usage_only(cost));
+/// assert_eq!(openai.choice(b"data: {\"choices\":[{\"index\":1}]}\n\n"), 1);
 ///
 /// // Errors, theirs and ours.
 /// assert_eq!(openai.refusal(401, b"{\"error\":\"no\"}").kind(), Kind::Unauthorized);
@@ -147,6 +148,11 @@ pub trait Dialect: Send + Sync {
 
     /// A look at one event of a stream, or at a whole body, that is passed on.
     fn glance(&self, event: &[u8]) -> Glance;
+
+    /// Which of several answers to one question this event speaks of.
+    fn choice(&self, _event: &[u8]) -> u32 {
+        0
+    }
 
     /// Whether this event says only what the answer cost.
     fn is_usage_only(&self, _event: &[u8]) -> bool {

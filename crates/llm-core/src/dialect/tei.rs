@@ -116,7 +116,7 @@ impl Reader for Ranks {
         };
         let mut results: Vec<Ranked> = ranks.into_iter().map(place).collect();
         results.sort_by(|one, other| other.relevance_score.total_cmp(&one.relevance_score));
-        nouns.push(Frame::Ranking(Ranking { results, usage: None }));
+        nouns.push(Frame::Ranking(Ranking { results, usage: None, ..Ranking::default() }));
         Ok(())
     }
 }

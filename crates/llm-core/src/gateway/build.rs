@@ -5,6 +5,7 @@ use std::sync::Arc;
 use toml::Table;
 
 use super::config::{Config, DeploymentConfig, ModelConfig};
+use super::env::ENGINE;
 use crate::call::{Operation, Operations, Provider};
 use crate::error::{Error, Result};
 use crate::policy::{self, Keep, Level, Observer};
@@ -27,8 +28,14 @@ fn models(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observer>, keep: &
     }
     for (name, part) in &config.models {
         let step_in = |other: &String| {
-            let missing = || Error::config(format!("no such model: {other}")).at(format!("models.{name}.fallback"));
-            models.get(other).map(|m: &Arc<Model>| (m.name.clone(), m.stack.alone())).ok_or_else(missing)
+            let wrong = |why: String| Error::config(why).at(format!("models.{name}.fallback"));
+            let model: &Arc<Model> = models.get(other).ok_or_else(|| wrong(format!("no such model: {other}")))?;
+            let shared = model.operations.iter().filter(|o| o.takes_turn() && models[name].operations.contains(*o));
+            if shared.count() == 0 {
+                return Err(wrong(format!("{other} can do nothing of what {name} is asked")));
+            }
+            // Whoever answers, vectors of another length are none of this model's.
+            Ok((model.name.clone(), held_to(part.dimensions, model.stack.alone())))
         };
         models[name].stack.steps_in(part.fallback.iter().map(step_in).collect::<Result<_>>()?);
     }
@@ -103,20 +110,38 @@ impl Builder<'_> {
         let deployments: Vec<_> = candidates.iter().map(|c| c.deployment.clone()).collect();
         let selection: Arc<dyn Provider> = Arc::new(Selection::new(candidates)?);
         let operations = self.operations(selection.serves())?;
+        self.check_abilities(operations)?;
         let section = |name: &str| section(name, [&self.part.policies, &self.config.policies]);
         let stack = policy::wrap_all(Level::Model, selection, self.name, section, keep, self.observer)?;
-        let stack = match self.part.dimensions {
-            Some(dimensions) => Arc::new(Dimensions::new(stack, dimensions)),
-            None => stack,
-        };
+        let stack = held_to(self.part.dimensions, stack);
         let (name, aliases) = (self.name.into(), self.part.aliases.clone());
         let (specialization, context_window) = (self.part.specialization.clone(), self.part.context_window);
         let stack = Arc::new(Fallback::new(stack, deployments.clone()));
         Ok(Arc::new(Model { name, aliases, specialization, context_window, operations, deployments, stack }))
     }
 
+    /// What is said of a model must be about something that it does.
+    fn check_abilities(&self, operations: Operations) -> Result<()> {
+        let wrong = |why: &str, setting: &str| Err(Error::config(why).at(setting));
+        match self.part.dimensions {
+            Some(0) => return wrong("vectors have at least 1 dimension", "dimensions"),
+            Some(_) if !operations.contains(Operation::Embed) => {
+                return wrong("this model makes no vectors", "dimensions");
+            }
+            _ => {}
+        }
+        if self.part.vision && !operations.contains(Operation::Chat) {
+            return wrong("a model that sees is asked in conversations, and this one may not chat", "vision");
+        }
+        Ok(())
+    }
+
     fn candidate(&self, index: usize, part: &DeploymentConfig, keep: &mut Keep) -> Result<Candidate> {
-        let kind = provider::find(&part.provider, self.kinds.iter())?;
+        let kind = provider::find(&part.provider, self.kinds.iter()).map_err(|error| match &*part.provider {
+            ENGINE => Error::config("this program is built without the engine: set AI_PROVIDER, or VLLM_BASE_URL, to say who answers")
+                .at("provider"),
+            _ => error,
+        })?;
         // Its text is its identity: while that is the same, so are its connections, its health and its weights.
         let health = self.health(part)?;
         let (name, provider, operations) = (self.name, &part.provider, &self.part.operations);
@@ -159,11 +184,19 @@ impl Builder<'_> {
             let known = Operation::ALL.into_iter().find(|o| o.name() == name);
             let known = known.ok_or_else(|| Error::config(format!("no such operation: {name}")).at("operations"))?;
             if !able.contains(known) {
-                return Err(Error::config(format!("its deployments cannot {name}")).at("operations"));
+                let able = crate::provider::hosts::able(known);
+                return Err(Error::config(format!("its deployments cannot {name}; those that can: {able}")).at("operations"));
             }
             operations = operations | known.into();
         }
         Ok(operations)
+    }
+}
+
+fn held_to(dimensions: Option<u32>, stack: Arc<dyn Provider>) -> Arc<dyn Provider> {
+    match dimensions {
+        Some(dimensions) => Arc::new(Dimensions::new(stack, dimensions)),
+        None => stack,
     }
 }
 

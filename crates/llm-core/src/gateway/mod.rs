@@ -223,9 +223,18 @@ impl DeploymentStatus {
             name: deployment.name.clone(),
             status: status.name(),
             progress: if let Status::Loading(progress) = status { progress } else { None },
-            reason: if let Status::Failing(why) = status { Some(why) } else { None },
+            reason: reason(deployment, &status),
             running: deployment.outstanding(),
         }
+    }
+}
+
+/// Why it cannot answer, or not yet: what is loading may be failing to be reached.
+fn reason(deployment: &Deployment, status: &Status) -> Option<String> {
+    match status {
+        Status::Failing(why) => Some(why.clone()),
+        Status::Loading(None) => deployment.health.reason(),
+        _ => None,
     }
 }
 
@@ -240,13 +249,14 @@ impl ModelStatus {
             Status::Draining => 3,
             Status::Failing(_) => 4,
         };
-        let best = statuses.iter().min_by_key(rank).cloned().unwrap_or(Status::Unknown);
+        let best_at = (0..statuses.len()).min_by_key(|&at| rank(&&statuses[at]));
+        let best = best_at.map_or(Status::Unknown, |at| statuses[at].clone());
         let shown = ModelStatus {
             id: model.name.to_string(),
             aliases: model.aliases.clone(),
             status: best.name(),
             progress: if let Status::Loading(progress) = best { progress } else { None },
-            reason: if let Status::Failing(why) = &best { Some(why.clone()) } else { None },
+            reason: best_at.and_then(|at| reason(&model.deployments[at], &statuses[at])),
             specialization: model.specialization.clone(),
             max_model_len: model.deployments.iter().filter_map(|d| d.max_model_len()).min().or(model.context_window),
             operations: model.operations.iter().filter(|o| o.takes_turn()).map(Operation::name).collect(),
@@ -332,6 +342,20 @@ mod tests {
         let before = gateway.router();
         for (text, place) in [
             ("[models.a]\nprovider = 'nope'", "models.a.provider: no such provider: nope"),
+            ("[models.a]\nprovider = 'engine'", "models.a.provider: this program is built without the engine"),
+            ("[models.a]\nprovider = 'fake'\ndimensions = 0", "models.a.dimensions: vectors have at least 1"),
+            (
+                "[models.a]\nprovider = 'fake'\noperations = ['chat']\ndimensions = 8",
+                "models.a.dimensions: this model makes no vectors",
+            ),
+            (
+                "[models.a]\nprovider = 'fake'\noperations = ['embed']\nvision = true",
+                "models.a.vision: a model that sees is asked in conversations",
+            ),
+            (
+                "[models.a]\nprovider = 'fake'\noperations = ['embed']\nfallback = ['b']\n[models.b]\nprovider = 'fake'\noperations = ['chat']",
+                "models.a.fallback: b can do nothing of what a is asked",
+            ),
             ("[models.a]\nprovider = 'fake'\nsayz = 'x'", "models.a: unknown field `sayz`"),
             ("[models.a]\nprovider = 'fake'\nqueue = { limit = 0 }", "models.a.queue.limit: must be at least 1"),
             ("[models.a]\nprovider = 'fake'\nfallback = ['b']", "models.a.fallback: no such model: b"),

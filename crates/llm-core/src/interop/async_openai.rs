@@ -144,7 +144,7 @@ mod tests {
             (back.sampling.temperature, back.sampling.max_tokens, back.last_text().as_str()),
             (Some(0.5), Some(7), "hi")
         );
-        let vectors = Embeddings { vectors: vec![vec![0.25, 0.5]], usage: None };
+        let vectors = Embeddings { vectors: vec![vec![0.25, 0.5]], usage: None, ..Embeddings::default() };
         let theirs = CreateEmbeddingResponse::try_from(vectors).unwrap();
         assert_eq!(theirs.data[0].embedding, [0.25, 0.5]);
     }

@@ -184,7 +184,9 @@ impl Llm {
 
     /// A question whose answer is one frame.
     async fn one<T>(&self, request: impl Into<Request>, pick: impl FnOnce(Frame) -> Option<T>) -> Result<T> {
-        self.gateway.call(&Call::new(request, Delivery::Whole)).await?.single(pick).await
+        let call = Call::new(request, Delivery::Whole);
+        let reply = self.gateway.call(&call).await?;
+        reply.single(|frame| pick(warned(frame, &call.context))).await
     }
 
     /// Counts a prompt's tokens as the default model would, chat template included.
@@ -282,4 +284,16 @@ impl Llm {
         });
         futures_util::future::join_all(ask).await
     }
+}
+
+/// What the caller should know, where the answer has a place for it.
+fn warned(mut frame: Frame, context: &Context) -> Frame {
+    let told = || context.progress.borrow().warnings.clone();
+    match &mut frame {
+        Frame::Vectors(answer) => answer.warnings = told(),
+        Frame::Ranking(answer) => answer.warnings = told(),
+        Frame::Scores(answer) => answer.warnings = told(),
+        _ => {}
+    }
+    frame
 }

@@ -123,7 +123,7 @@ impl Provider for Vectors {
             let vector = |text: &String| [vec![text.parse().unwrap_or(-1.0)], vec![0.0; extra]].concat();
             let vectors = request.input.iter().map(vector).collect();
             let usage = Some(Usage { prompt_tokens: request.input.len() as u32, ..Usage::default() });
-            Ok(Reply::of(Frame::Vectors(Embeddings { vectors, usage })))
+            Ok(Reply::of(Frame::Vectors(Embeddings { vectors, usage, ..Embeddings::default() })))
         })
     }
     fn serves(&self) -> Operations {

@@ -3,9 +3,11 @@
 //! What an answer costs is known when it has ended, so tokens are charged then: a caller may run into debt, and waits
 //! until it is paid off.
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -66,6 +68,8 @@ impl Limits {
 
 /// So many callers are remembered; of more, those who owe nothing are forgotten.
 const MOST_CALLERS: usize = 10_000;
+/// No prompt is estimated at more tokens.
+const MOST_OF_A_PROMPT: u32 = 8_192;
 const MINUTE: Duration = Duration::from_secs(60);
 
 struct Quota {
@@ -110,16 +114,14 @@ impl Provider for Quota {
         }
         Box::pin(async move {
             self.accounts.opens(&call.context.caller, limits)?;
-            let reply = self.inner.call(call).await?;
-            let (accounts, call) = (self.accounts.clone(), call.clone());
+            let mut bill = Bill { accounts: self.accounts.clone(), call: call.clone(), limits, cost: None };
+            let reply = self.inner.call(call).await.inspect_err(|_| bill.cost = Some(0))?;
+            let (reply, said) = counted(reply, limits);
             Ok(reply.on_end(move |end| {
-                if let End::Finished(Some(usage)) = end {
-                    accounts.charge(
-                        &call.context.caller,
-                        limits,
-                        usage.prompt_tokens.saturating_add(usage.completion_tokens),
-                    );
-                }
+                bill.cost = Some(match end {
+                    End::Finished(Some(usage)) => usage.prompt_tokens.saturating_add(usage.completion_tokens),
+                    _ => bill.estimate().saturating_add(said.load(Ordering::Relaxed)),
+                });
             }))
         })
     }
@@ -127,6 +129,52 @@ impl Provider for Quota {
     fn inner(&self) -> Option<&dyn Provider> {
         Some(&*self.inner)
     }
+}
+
+/// What is charged when it is dropped; where nobody told what it cost, what the prompt is about: who leaves before that has
+/// had it all the same.
+struct Bill {
+    accounts: Arc<Accounts>,
+    call: Call,
+    limits: Limits,
+    cost: Option<u32>,
+}
+
+impl Bill {
+    fn estimate(&self) -> u32 {
+        let is_in_line = self.call.context.progress.borrow().place.is_some();
+        if is_in_line { 0 } else { about(self.call.size()) }
+    }
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        let cost = self.cost.unwrap_or_else(|| self.estimate());
+        self.accounts.charge(&self.call.context.caller, self.limits, cost);
+    }
+}
+
+/// The reply, and how many pieces of it have gone by: about as many as it has tokens.
+fn counted(reply: Reply, limits: Limits) -> (Reply, Arc<AtomicU32>) {
+    let said = Arc::new(AtomicU32::new(0));
+    if reply.is_here() || limits.tokens_per_minute.is_none() {
+        return (reply, said);
+    }
+    let count = said.clone();
+    let pieces = move |frame: &Result<Frame>| match frame {
+        Ok(Frame::Wire(wire)) => memchr::memmem::find_iter(&wire.bytes, b"\n\n").count().max(1),
+        Ok(_) => 1,
+        Err(_) => 0,
+    };
+    let add = move |frame: &Result<Frame>| {
+        count.fetch_add(u32::try_from(pieces(frame)).unwrap_or(u32::MAX), Ordering::Relaxed);
+    };
+    (reply.map(|frames| frames.inspect(add).boxed()), said)
+}
+
+/// The tokens of a prompt of so many bytes, at four to a token; an image's bytes are not that many words.
+fn about(bytes: usize) -> u32 {
+    u32::try_from(bytes / 4).unwrap_or(u32::MAX).min(MOST_OF_A_PROMPT)
 }
 
 /// What callers have had.
@@ -228,6 +276,24 @@ mod tests {
         assert_eq!(error.get_retry_after(), Some(Duration::from_secs(60)), "{error}");
         tokio::time::advance(Duration::from_secs(60)).await;
         ask(&quota, "alice").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_in_the_middle_is_charged_for_the_prompt_and_what_was_said() {
+        let question = || {
+            let context = Context { caller: "alice".into(), ..Context::default() };
+            Call::new(ChatRequest::new("word ".repeat(400)), Delivery::Stream).in_context(context)
+        };
+        let debt = |quota: Arc<dyn Provider>| async move {
+            ask(&quota, "alice").await.err().and_then(|e| e.get_retry_after()).unwrap_or_default()
+        };
+        let quota = || quota("tokens_per_minute = 100");
+        let left = quota();
+        drop(left.call(&question()).await.unwrap());
+        assert!(debt(left).await > Duration::from_secs(200), "2,000 bytes are 500 tokens, five minutes of them");
+        let never_begun = quota();
+        drop(never_begun.call(&question()));
+        assert_eq!(debt(never_begun).await, Duration::ZERO, "it was not even asked");
     }
 
     #[tokio::test(start_paused = true)]

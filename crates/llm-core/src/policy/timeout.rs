@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::{Build, Level, Policy};
 use crate::call::*;
-use crate::error::{Error, Kind, Result};
+use crate::error::{DEADLINE, Error, Kind, Result};
 use crate::provider::{defaults, settings};
 
 /// The registration.
@@ -77,14 +77,14 @@ impl Provider for Timeout {
                 // How often it was tried is looked up only now, when nearly every call has long been answered.
                 Err(_) => {
                     let more = self.first * (growth(call) - 1);
-                    timeout_at(earlier(first + more, deadline), answer).await.map_err(|_| late())?
+                    timeout_at(earlier(first + more, deadline), answer).await.map_err(|_| late(call))?
                 }
             }?;
             if reply.is_here() {
                 return Ok(reply);
             }
-            let idle = self.idle;
-            Ok(reply.map(|frames| Timed::new(frames, idle, deadline).boxed()))
+            let (idle, callers) = (self.idle, call.context.deadline.map(Instant::from_std));
+            Ok(reply.map(|frames| Timed::new(frames, idle, deadline, callers).boxed()))
         })
     }
 
@@ -105,8 +105,14 @@ fn growth(call: &Call) -> u32 {
     1 << call.context.progress.borrow().tried.len().min(2)
 }
 
-fn late() -> Error {
-    Error::new(Kind::Timeout, "the answer did not begin in time")
+fn late(call: &Call) -> Error {
+    let late = Error::new(Kind::Timeout, "the answer did not begin in time");
+    if has_passed(call.context.deadline.map(Instant::from_std)) { late.code(DEADLINE) } else { late }
+}
+
+/// Whether the caller himself waits no more.
+fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 /// Frames that must keep coming. The clock is set once and looked at when it rings, not wound up at every frame.
@@ -114,16 +120,17 @@ struct Timed {
     frames: Option<Frames>,
     idle: Duration,
     deadline: Option<Instant>,
+    callers: Option<Instant>, // which may be that deadline
     last: Instant,
     is_finished: bool,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Timed {
-    fn new(frames: Frames, idle: Duration, deadline: Option<Instant>) -> Timed {
+    fn new(frames: Frames, idle: Duration, deadline: Option<Instant>, callers: Option<Instant>) -> Timed {
         let last = Instant::now();
         let alarm = Box::pin(sleep_until(earlier(last + idle, deadline)));
-        Timed { frames: Some(frames), idle, deadline, last, is_finished: false, alarm }
+        Timed { frames: Some(frames), idle, deadline, callers, last, is_finished: false, alarm }
     }
 
     fn rings(&mut self, task: &mut Task<'_>) -> bool {
@@ -140,7 +147,8 @@ impl Timed {
     fn over(&self) -> Error {
         let is_idle = self.last + self.idle <= Instant::now();
         let why = if is_idle { "the answer stopped in the middle" } else { "the answer did not end in time" };
-        Error::new(Kind::Timeout, why)
+        let over = Error::new(Kind::Timeout, why);
+        if !is_idle && has_passed(self.callers) { over.code(DEADLINE) } else { over }
     }
 }
 
@@ -206,7 +214,7 @@ mod tests {
         for frames in [events.into(), vec![Ok(Frame::Wire(wire))]] {
             let (count, since) = (frames.len(), Instant::now());
             let hangs = futures_util::stream::iter(frames).chain(futures_util::stream::pending()).boxed();
-            let seen: Vec<_> = Timed::new(hangs, Duration::from_secs(1), None).collect().await;
+            let seen: Vec<_> = Timed::new(hangs, Duration::from_secs(1), None, None).collect().await;
             assert!(seen.len() == count && seen.iter().all(Result::is_ok), "{seen:?}");
             assert_eq!(since.elapsed(), Duration::from_secs(1));
         }
@@ -217,6 +225,12 @@ mod tests {
         let deadline = Some((Instant::now() + Duration::from_millis(500)).into_std());
         let error = ends(100, 300, Context { deadline, ..Context::default() }).await.unwrap_err();
         assert_eq!((error.kind(), error.message()), (Kind::Timeout, "the answer did not end in time"));
+        assert_eq!(error.get_code(), Some(DEADLINE));
+        let context = || Context { deadline, ..Context::default() };
+        assert_eq!(ends(600, 0, context()).await.unwrap_err().get_code(), Some(DEADLINE), "the host is not to blame");
+        let later = Some((Instant::now() + Duration::from_secs(60)).into_std());
+        let hangs = ends(0, 2_000, Context { deadline: later, ..Context::default() }).await.unwrap_err();
+        assert_eq!(hangs.get_code(), None, "and here it is");
     }
 
     #[tokio::test(start_paused = true)]

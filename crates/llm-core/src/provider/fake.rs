@@ -172,7 +172,7 @@ impl Fake {
         };
         let words = input.iter().map(|t| t.split_whitespace().count()).sum::<usize>() as u32;
         let usage = Some(Usage { prompt_tokens: words, ..Usage::default() });
-        Embeddings { vectors: input.iter().map(vector).collect(), usage }
+        Embeddings { vectors: input.iter().map(vector).collect(), usage, ..Embeddings::default() }
     }
 
     fn ranking(&self, request: &RerankRequest) -> Ranking {
@@ -181,7 +181,7 @@ impl Fake {
         let mut results: Vec<Ranked> = scores.scores.into_iter().enumerate().map(ranked).collect();
         results.sort_by(|a, b| b.relevance_score.total_cmp(&a.relevance_score));
         results.truncate(request.top_n.map_or(usize::MAX, |n| n as usize));
-        Ranking { results, usage: scores.usage }
+        Ranking { results, usage: scores.usage, ..Ranking::default() }
     }
 
     /// How many words they share: the cosine of their vectors.
@@ -190,7 +190,7 @@ impl Fake {
         let (queries, documents) = (self.vectors(&texts(queries)), self.vectors(&texts(documents)));
         let pairs = documents.vectors.iter().zip(queries.vectors.iter().cycle());
         let scores = pairs.map(|(d, q)| d.iter().zip(q).map(|(a, b)| a * b).sum()).collect();
-        Scores { scores, usage: documents.usage }
+        Scores { scores, usage: documents.usage, ..Scores::default() }
     }
 
     fn tokens(&self, prompt: &Prompt) -> Tokens {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::call::ModelInfo;
-use crate::error::{Error, Kind, Result};
+use crate::error::{DEADLINE, Error, Kind, Result, UNTRUSTED};
 use crate::policy::timeout::seconds;
 
 /// So many failures in a row send a deployment to rest.
@@ -15,6 +15,8 @@ const MOST_FAILURES: u32 = 3;
 /// The first rest; each further one is twice as long.
 const FIRST_REST: Duration = Duration::from_secs(2);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// Nobody is taken at his word for longer, who says when to come back.
+const LONGEST_WORD: Duration = Duration::from_secs(600);
 /// So long after a failure others are asked first, if there are any.
 const DOUBTED: Duration = Duration::from_secs(2);
 
@@ -179,15 +181,18 @@ impl Health {
             *state = State { is_loading: true, ..state.anew() };
         }
         if let (Kind::RateLimited | Kind::Overloaded, Some(wait)) = (error.kind(), error.get_retry_after()) {
-            self.lock().last_until = Some(Instant::now() + wait.min(LONGEST_REST));
+            self.lock().last_until = Some(Instant::now() + wait.min(LONGEST_WORD));
         }
-        if !error.kind().is_sick() {
+        if !error.is_of_a_sick_host() {
             return;
         }
         let mut state = self.lock();
         (state.is_proven, state.is_loading) = (false, false);
-        state.failures = state.failures.saturating_add(1);
         state.error = Some(error.clone());
+        if state.rests() {
+            return; // a connection that breaks takes many answers with it, and is one failure
+        }
+        state.failures = state.failures.saturating_add(1);
         state.last_until = state.last_until.max(Some(Instant::now() + DOUBTED));
         if let Some(times) = state.failures.checked_sub(MOST_FAILURES) {
             let rest = FIRST_REST.saturating_mul(1 << times.min(8)).min(LONGEST_REST);
@@ -197,17 +202,26 @@ impl Health {
 
     /// A probe did not even get its list of models: whatever the error, the next list heals it.
     pub fn unlisted(&self, error: &Error) {
-        if error.kind().is_sick() || error.kind() == Kind::Loading {
-            let is_loading = error.kind() == Kind::Loading;
-            self.failed(&if is_loading { error.clone() } else { error.clone().as_kind(Kind::Unavailable) });
+        match error.kind() {
+            Kind::Loading => self.failed(error),
+            // What is in front of it answers for it, unless its own answers have shown that it is there.
+            Kind::Overloaded if !self.lock().is_proven => self.failed(&error.clone().as_kind(Kind::Unavailable)),
+            kind if kind.is_sick() => self.failed(&error.clone().as_kind(Kind::Unavailable)),
+            _ => {}
         }
     }
 
-    /// It answers, but not what it is here for: it is there to be mended, and rests no longer than it takes.
+    /// It answers, but not what it is here for: it is there to be mended, and may be asked, for an answer would prove that
+    /// it can.
     pub fn refused(&self, error: &Error) {
         let mut state = self.lock();
         (state.is_proven, state.was_ready, state.is_loading) = (false, false, false);
         state.error = Some(error.clone());
+    }
+
+    /// Why it is not ready, as far as known.
+    pub fn reason(&self) -> Option<String> {
+        self.lock().error.as_ref().map(Error::to_string)
     }
 
     /// A probe learned what it serves. Where nobody answered before, that is good news; where answers failed it proves
@@ -225,7 +239,7 @@ impl Health {
             return;
         }
         state.models = models;
-        if state.rests_until.is_none_or(|until| until <= Instant::now()) {
+        if !state.rests() {
             (state.error, state.was_ready) = (None, true); // the failures still count
         }
     }
@@ -234,7 +248,7 @@ impl Health {
     pub fn wants_canary(&self) -> bool {
         let state = self.lock();
         let is_asked_to = self.needs_proof && state.watched_since.is_some();
-        is_asked_to && !state.is_proven && state.rests_until.is_none_or(|until| until <= Instant::now())
+        is_asked_to && !state.is_proven && !state.rests()
     }
 
     /// Whether its answers tell how it is, so that it need not list its models.
@@ -266,7 +280,7 @@ impl Health {
         let is_starting = || state.watched_since.is_some_and(|since| since.elapsed() < self.start_timeout);
         match (&state.error, state.was_ready) {
             _ if state.is_loading => Status::Loading(None),
-            (Some(error), false) if error.kind() == Kind::Unavailable && is_starting() => Status::Loading(None),
+            (Some(error), false) if may_be_a_start(error) && is_starting() => Status::Loading(None),
             (Some(error), _) => Status::Failing(error.to_string()),
             (None, true) => Status::Ready,
             (None, false) if self.needs_proof && !state.models.is_empty() => Status::Loading(None), // it lists itself, and is being tried
@@ -279,7 +293,17 @@ impl Health {
     }
 }
 
+/// Whether a server that has never answered may fail so because it is being started. One that shows the wrong certificate
+/// has been.
+fn may_be_a_start(error: &Error) -> bool {
+    error.kind() == Kind::Unavailable && error.get_code() != Some(UNTRUSTED)
+}
+
 impl State {
+    fn rests(&self) -> bool {
+        self.rests_until.is_some_and(|until| until > Instant::now())
+    }
+
     /// Without a past, but for what a probe has learned of it.
     fn anew(&mut self) -> State {
         State { watched_since: self.watched_since, models: std::mem::take(&mut self.models), ..State::default() }
@@ -327,10 +351,37 @@ mod tests {
         assert_eq!((health.rest(), health.status()), (None, Status::Ready));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_break_together_are_one_failure_and_each_further_rest_is_longer() {
+        let health = Health::default();
+        let gone = Error::new(Kind::Upstream, "gone");
+        let break_down = || (0..16).for_each(|_| health.failed(&gone));
+        for seconds in [2, 4, 8, 16, 30, 30] {
+            break_down();
+            assert_eq!(health.rest(), Some(Duration::from_secs(seconds)));
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            assert_eq!(health.rest(), None);
+        }
+    }
+
     #[test]
-    fn the_callers_mistakes_do_not_count() {
+    fn a_wrong_certificate_is_no_start_and_a_busy_door_no_proof() {
+        let failed = |error: Error| {
+            let health = Health::new(&Config::default(), true);
+            health.is_watched();
+            health.unlisted(&error);
+            (health.status().name(), health.reason())
+        };
+        assert_eq!(failed(Error::new(Kind::Unavailable, "refused")), ("loading", Some("refused".into())));
+        assert_eq!(failed(Error::new(Kind::Overloaded, "503")).0, "loading");
+        assert_eq!(failed(Error::new(Kind::Unavailable, "x").code(UNTRUSTED)), ("error", Some("x".into())));
+    }
+
+    #[test]
+    fn the_callers_mistakes_and_deadlines_do_not_count() {
         let health = Health::default();
         (0..10).for_each(|_| health.failed(&Error::invalid("no")));
+        (0..10).for_each(|_| health.failed(&Error::new(Kind::Timeout, "late").code(DEADLINE)));
         assert_eq!(health.status(), Status::Unknown);
     }
 }

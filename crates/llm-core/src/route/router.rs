@@ -7,6 +7,7 @@ use super::fallback::Fallback;
 use super::health::Status;
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
+use crate::provider::hosts;
 
 /// Any name that is no model's goes to the model with this name, if there is one.
 pub const ANY: &str = "*";
@@ -95,12 +96,14 @@ impl Router {
     fn able(&self, operation: Operation) -> String {
         let able = self.models.iter().filter(|m| m.operations.contains(operation));
         let names: Vec<_> = able.map(|m| m.name.to_string()).collect();
-        if names.is_empty() { "none".into() } else { names.join(", ") }
+        if names.is_empty() { format!("none here; providers that can: {}", hosts::able(operation)) } else { names.join(", ") }
     }
 
     fn unknown(&self, name: &str, operation: Operation) -> Error {
         if name.is_empty() {
-            return Error::new(Kind::Unsupported, format!("no model here can {operation}")).param("model");
+            let able = hosts::able(operation);
+            let message = format!("no model here can {operation}; providers that can: {able}");
+            return Error::new(Kind::Unsupported, message).param("model");
         }
         let name: String = name.chars().take(100).collect();
         let message = format!("no such model: {name}; models that can {operation}: {}", self.able(operation));

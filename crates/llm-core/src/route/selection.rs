@@ -96,7 +96,7 @@ impl Selection {
         match chosen.stack.call(renamed.as_ref().unwrap_or(call)).await {
             Ok(reply) => Ok(reply.on_end(move |end| busy.ended(&end))),
             Err(error) => {
-                chosen.deployment.health.failed(&error);
+                chosen.deployment.health.failed(&error.for_others());
                 call.context.tell(|p| p.tried.push(chosen.deployment.name.clone()));
                 let starts = matches!(chosen.deployment.status(), Status::Loading(_));
                 Err(if starts && error.kind() == Kind::Unavailable { loading(&chosen.deployment.name) } else { error })
@@ -172,6 +172,10 @@ impl Provider for Selection {
 
     fn serves(&self) -> Operations {
         self.candidates.iter().fold(Operations::NONE, |all, c| all | c.stack.serves())
+    }
+
+    fn is_loading(&self) -> bool {
+        self.candidates.iter().all(|c| matches!(c.deployment.status(), Status::Loading(_)))
     }
 
     fn width(&self) -> Option<usize> {

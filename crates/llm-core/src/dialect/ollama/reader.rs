@@ -77,7 +77,7 @@ impl OllamaReader {
     fn line(&mut self, line: Line, nouns: &mut Vec<Frame>) -> Result<()> {
         let usage = glance::usage(line.prompt_eval_count, line.eval_count);
         if let Some(vectors) = line.embeddings.or_else(|| Some(vec![line.embedding?])) {
-            nouns.push(Frame::Vectors(Embeddings { vectors, usage }));
+            nouns.push(Frame::Vectors(Embeddings { vectors, usage, ..Embeddings::default() }));
             return Ok(());
         }
         if let Some(models) = line.models {

@@ -1,9 +1,9 @@
 //! Errors in OpenAI's shape: ours written, and every shape that servers send understood.
-use std::time::Duration;
+use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Kind};
+use crate::error::{DEADLINE, Error, Kind};
 
 /// `{"error":{"message","type","param","code"}}` with OpenAI's type strings and string codes.
 pub(in crate::dialect) fn body(error: &Error) -> Vec<u8> {
@@ -25,40 +25,80 @@ pub(in crate::dialect) fn body(error: &Error) -> Vec<u8> {
 pub(in crate::dialect) fn refusal(status: u16, body: &[u8]) -> Error {
     let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let message = message(&json).unwrap_or_else(|| plain(status, body));
-    let mut error = Error::new(kind(status, &json, &message), message);
+    let mut error = Error::new(kind(status, &json, &message), message).quoted();
     if error.kind() == Kind::NotFound && json["error"]["param"] == "model" {
         error = error.code("model_not_found");
     }
-    if [&json["error"]["code"], &json["error"]["type"]].iter().any(|word| *word == "insufficient_quota") {
-        error = error.code("insufficient_quota");
-    }
-    if let Some(param) = json["error"]["param"].as_str() {
-        error = error.param(param);
-    }
-    match error.kind() {
-        Kind::Overloaded | Kind::Unavailable => error.retry_after(Duration::from_secs(1)),
+    let is_poor = [&json["error"]["code"], &json["error"]["type"]].iter().any(|word| *word == "insufficient_quota");
+    error = match status {
+        402 => error.code("insufficient_quota"),
+        407 => error.code("proxy_refused"),
+        408 => error.code(DEADLINE),
+        _ if is_poor => error.code("insufficient_quota"),
         _ => error,
+    };
+    match json["error"]["param"].as_str().map(str::to_owned).or_else(|| json["detail"][0].get("loc").map(place)) {
+        Some(param) => error.param(param),
+        None => error,
     }
 }
 
-/// `error.message`, `message`, `detail` or `error`: vLLM alone has four shapes.
+/// `error.message`, `message`, `detail` or `error`: vLLM alone has four shapes, and FastAPI's `detail` is a list.
 fn message(json: &Value) -> Option<String> {
-    let found = [&json["error"]["message"], &json["message"], &json["detail"], &json["error"]];
+    let found =
+        [&json["error"]["message"], &json["message"], &json["detail"], &json["error"], &json["detail"][0]["msg"]];
     found.into_iter().find_map(Value::as_str).filter(|m| !m.trim().is_empty()).map(tidy)
 }
 
+/// `["body", "messages", 0]` as `messages.0`.
+fn place(loc: &Value) -> String {
+    let words = loc.as_array().into_iter().flatten().filter(|word| *word != "body");
+    words.map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned)).collect::<Vec<_>>().join(".")
+}
+
+/// Where the body has no words that we know. JSON is not quoted: it may hold the prompt.
 fn plain(status: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
     match text.trim() {
-        "" => format!("the upstream answered {status}"),
         html if html.starts_with('<') => format!("the upstream answered {status} with a page of HTML"),
+        text if text.is_empty() || text.starts_with(['{', '[']) => format!("the upstream answered {status}"),
         text => format!("the upstream answered {status}: {}", tidy(text)),
     }
 }
 
+/// Bounded, and without the addresses of machines: those are nobody's business out here.
 fn tidy(text: &str) -> String {
-    text.chars().take(1000).collect::<String>().trim().to_owned()
+    let text: String = text.chars().take(1000).collect();
+    let words = text.trim().split(' ').map(|word| if names_a_machine(word) { "[address]" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
+
+fn names_a_machine(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+    let url = word.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+    let host = url.unwrap_or(word);
+    let (name, port) = host.rsplit_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+    // Other addresses with a dot and no port are of public pages: where to get a key.
+    let is_inside = port.is_some() || !name.contains('.') || name.ends_with(".internal") || name.ends_with(".local");
+    name.parse::<Ipv4Addr>().is_ok() || url.is_some() && is_inside
+}
+
+/// What servers say of prompts that are too long.
+const TOO_LONG: &[&str] = &[
+    "maximum context length",        // vLLM, OpenAI
+    "maximum model length",          // vLLM
+    "max_model_len=",                // vLLM
+    "exceeds the available context", // llama-server
+    "the model's context length",    // SGLang
+    "context length of only",        // LM Studio
+    "`max_new_tokens` must be",      // TGI, Together
+    "must have less than",           // TEI, TGI
+];
+/// A server without eyes, in words of llama-server's, which calls that its own failure.
+const NO_IMAGES: &[&str] = &["image input is not supported"];
+/// What vLLM says of its callers' images, and calls its own failure: a file of its machine's, an address where nobody
+/// answers, a picture that is too large.
+const BAD_IMAGE: &[&str] = &["Cannot load local files", "Cannot connect to host", "exceeds limit of"];
 
 fn kind(status: u16, json: &Value, message: &str) -> Kind {
     if let Some(kind) = json["error"]["code"].as_str().and_then(kind_of_code) {
@@ -66,17 +106,11 @@ fn kind(status: u16, json: &Value, message: &str) -> Kind {
     }
     let says = |words: &[&str]| words.iter().any(|w| message.contains(w));
     match status {
-        400 | 413 | 422
-            if says(&[
-                "maximum context length",
-                "maximum model length",
-                "exceeds the available context",
-                "max_model_len=",
-            ]) =>
-        {
-            Kind::ContextLength
-        }
+        400 | 413 | 422 if says(TOO_LONG) => Kind::ContextLength,
         401 | 403 => Kind::Unauthorized,
+        402 => Kind::RateLimited, // the account's, not the caller's
+        407 => Kind::Upstream,    // a proxy's on the way there
+        409 => Kind::Overloaded,  // what OpenAI's own clients try again
         404 => Kind::NotFound,
         408 | 504 => Kind::Timeout,
         429 => Kind::RateLimited,
@@ -85,6 +119,8 @@ fn kind(status: u16, json: &Value, message: &str) -> Kind {
         503 => Kind::Overloaded,
         // A vLLM that was told to end says so while it still ends what it has begun.
         500 if says(&["after shutdown"]) => Kind::Unavailable,
+        500 if says(NO_IMAGES) => Kind::Unsupported,
+        500 if says(BAD_IMAGE) => Kind::Invalid,
         400..=499 => Kind::Invalid,
         _ => Kind::Upstream,
     }
@@ -141,13 +177,65 @@ mod tests {
             (502, "<html>..", Kind::Upstream, "the upstream answered 502 with a page of HTML"),
             (503, r#"{"error":{"message":"Loading model","code":503}}"#, Kind::Loading, "Loading model"),
             (500, "", Kind::Upstream, "the upstream answered 500"),
+            (500, r#"{"my":"prompt"}"#, Kind::Upstream, "the upstream answered 500"),
+            (
+                500,
+                r#"{"error":{"message":"cannot schedule new futures after shutdown","type":"InternalServerError","param":null,"code":500}}"#,
+                Kind::Unavailable,
+                "cannot schedule new futures after shutdown",
+            ),
+            (422, r#"{"detail":[{"loc":["body","n"],"msg":"Input should be 1"}]}"#, Kind::Invalid, "Input should be 1"),
         ];
         for (status, body, kind, message) in shapes {
             let error = refusal(*status, body.as_bytes());
             assert_eq!((error.kind(), error.message()), (*kind, *message));
         }
-        let error = refusal(400, br#"{"error":{"message":"This model's maximum context length is 2048 tokens."}}"#);
-        assert_eq!(error.get_code(), Some("context_length_exceeded"));
+        let error = refusal(422, br#"{"detail":[{"loc":["body","messages",0,"role"],"msg":"Input should be .."}]}"#);
+        assert_eq!(error.get_param(), Some("messages.0.role"));
+        let poor = refusal(402, br#"{"error":{"message":"Insufficient credits","code":402}}"#);
+        assert_eq!((poor.kind(), poor.get_code()), (Kind::RateLimited, Some("insufficient_quota")));
+    }
+
+    #[test]
+    fn machines_are_not_named() {
+        let error = refusal(
+            500,
+            br#"{"error":"Cannot connect to host 10.0.0.3:8000 ssl:default [Connect call failed ('10.0.0.3', 8000)], see http://gpu7/x"}"#,
+        );
+        let said = "Cannot connect to host [address] ssl:default [Connect call failed [address] 8000)], see [address]";
+        assert_eq!(error.message(), said);
+        assert_eq!(error.for_others().message(), "the upstream failed to answer (invalid)");
+        let help = "no key: get one at https://example.com/keys.";
+        assert_eq!(refusal(401, json!({"error": help}).to_string().as_bytes()).message(), help);
+    }
+
+    #[test]
+    fn every_servers_words_for_a_prompt_that_is_too_long_are_known() {
+        for (status, said) in [
+            (400, "This model's maximum context length is 2048 tokens."),
+            (400, "The input (9000 tokens) is longer than the model's context length (8192 tokens)."),
+            (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4100"),
+            (413, "Input validation error: `inputs` must have less than 512 tokens. Given: 1000"),
+            (400, "the request exceeds the available context size, try increasing it"),
+            (400, "the model is loaded with context length of only 4096 tokens, which is not enough"),
+        ] {
+            let error = refusal(status, json!({"error": said}).to_string().as_bytes());
+            assert_eq!(error.get_code(), Some("context_length_exceeded"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_a_server_cannot_have_is_the_callers_mistake_whatever_it_calls_it() {
+        for (said, kind) in [
+            ("Cannot load local files without `--allowed-local-media-path`.", Kind::Invalid),
+            ("Cannot connect to host 127.0.0.1:1 ssl:default [Connect call failed]", Kind::Invalid),
+            ("Image size (400000000 pixels) exceeds limit of 178956970 pixels", Kind::Invalid),
+            ("image input is not supported - hint: if this is unexpected, ..", Kind::Unsupported),
+            ("Engine core died", Kind::Upstream),
+        ] {
+            let error = refusal(500, json!({"error": {"message": said, "code": 500}}).to_string().as_bytes());
+            assert_eq!((error.kind(), error.kind().is_sick()), (kind, kind == Kind::Upstream), "{said}");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::dialect::sse;
 
 /// Made once: setting a search up costs more than searching an event.
 static FINISH: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"finish_reason\":"));
+static ERROR: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"error\":"));
+static INDEX: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"index\":"));
 static USAGE: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"usage\":"));
 static CHOICES: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"choices\":"));
 
@@ -32,21 +34,46 @@ fn data_of(data: &[u8]) -> Glance {
 }
 
 fn body(json: &[u8]) -> Glance {
-    if is_failure(json) {
+    let finish = finish(json);
+    // Where the error is not the first word, a finish says so, or there is none.
+    let fails_later = || finish.map_or_else(|| has_error(json), |finish| finish.starts_with(b"\"error\""));
+    if is_failure(json) || fails_later() {
         return Glance { failure: Some(errors::failure(json)), ..Glance::default() };
     }
-    Glance { is_finished: is_finished(json), usage: usage(json), ..Glance::default() }
+    Glance { is_finished: finish.is_some_and(is_told), usage: usage(json), ..Glance::default() }
 }
 
 fn is_failure(json: &[u8]) -> bool {
-    json.starts_with(b"{\"error\"") || json.starts_with(b"{\"object\":\"error\"")
+    let first = json.strip_prefix(b"{").map(<[u8]>::trim_ascii_start).unwrap_or_default();
+    let error = first.strip_prefix(b"\"error\"").map(<[u8]>::trim_ascii_start);
+    error.and_then(|rest| rest.strip_prefix(b":")).is_some_and(|value| is_told(value.trim_ascii_start()))
+        || json.starts_with(b"{\"object\":\"error\"")
 }
 
-fn is_finished(json: &[u8]) -> bool {
-    // The last choice's: a stream's chunk has one, a whole body one a choice.
-    let Some(at) = FINISH.find_iter(json).last() else { return false };
-    let value = json[at + 16..].trim_ascii_start();
+/// Whether it has an error among its fields. What merely looks like one is looked at closely.
+fn has_error(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Option<serde::de::IgnoredAny>,
+    }
+    ERROR.find(json).is_some() && serde_json::from_slice::<Body>(json).is_ok_and(|body| body.error.is_some())
+}
+
+/// The finish of the last choice: a stream's chunk has one, a whole body one a choice.
+fn finish(json: &[u8]) -> Option<&[u8]> {
+    let at = FINISH.find_iter(json).last()?;
+    Some(json[at + 16..].trim_ascii_start())
+}
+
+fn is_told(value: &[u8]) -> bool {
     !value.starts_with(b"null") && !value.starts_with(b"\"\"")
+}
+
+/// Which choice a chunk speaks of.
+pub(super) fn index(event: &[u8]) -> u32 {
+    let Some(at) = INDEX.find(event) else { return 0 };
+    let digits = event[at + 8..].trim_ascii_start().iter().take_while(|byte| byte.is_ascii_digit()).take(9);
+    digits.fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
 }
 
 fn usage(json: &[u8]) -> Option<Usage> {
@@ -106,6 +133,27 @@ mod tests {
         let event = br#"data: {"choices":[{"delta":{"content":"{\"error\":1} \"finish_reason\":\"stop\" \"usage\":{\"prompt_tokens\":9}"},"finish_reason":null}],"usage":null}"#;
         let glance = glance(event);
         assert!(!glance.is_finished && glance.failure.is_none() && glance.usage.is_none());
+    }
+
+    #[test]
+    fn an_error_is_seen_wherever_it_stands_and_none_is_none() {
+        for failed in [
+            r#"{"error":{"message":"no"}}"#,
+            r#"{ "error": {"message": "no"}}"#,
+            r#"{"id":"x","error":{"message":"no","code":502},"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}"#,
+            r#"{"id":"x","choices":[{"delta":{"content":""},"finish_reason":"error"}]}"#,
+            r#"{"id":"x","error":{"message":"no"}}"#,
+        ] {
+            assert!(glance(failed.as_bytes()).failure.is_some(), "{failed}");
+            assert!(glance(format!("data: {failed}\n\n").as_bytes()).failure.is_some(), "{failed}");
+        }
+        for fine in [
+            r#"{"error":null,"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#,
+            r#"{"choices":[{"delta":{"content":"\"error\": {"}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{"error":1}}}]}}]}"#,
+        ] {
+            assert!(glance(fine.as_bytes()).failure.is_none(), "{fine}");
+        }
     }
 
     #[test]

@@ -87,6 +87,10 @@ impl Dialect for OpenAi {
         glance::glance(event)
     }
 
+    fn choice(&self, event: &[u8]) -> u32 {
+        glance::index(event)
+    }
+
     fn is_usage_only(&self, event: &[u8]) -> bool {
         glance::is_usage_only(event)
     }

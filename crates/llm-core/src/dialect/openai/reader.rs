@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::glance::{self, WireUsage};
 use crate::call::*;
+use crate::dialect::fields::Fields;
 use crate::dialect::{Reader, sse};
 use crate::error::{Error, Kind, Result};
 
@@ -36,13 +37,7 @@ impl Reader for OpenAiReader {
 #[serde(default)]
 struct Body {
     choices: Option<Vec<Choice>>,
-    usage: Option<WireUsage>,
-    data: Option<Vec<Value>>,
-    prompt: Option<String>,
-    count: Option<usize>,
-    max_model_len: Option<u32>,
-    tokens: Option<Vec<u32>>,
-    results: Option<Vec<Ranked>>,
+    usage: Option<Value>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -63,9 +58,9 @@ struct Choice {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Said {
-    content: Option<String>,
-    reasoning: Option<String>,
-    reasoning_content: Option<String>,
+    content: Option<Value>,
+    reasoning: Option<Value>,
+    reasoning_content: Option<Value>,
     tool_calls: Option<Vec<Value>>,
     #[serde(flatten)]
     rest: Map<String, Value>,
@@ -78,14 +73,15 @@ impl OpenAiReader {
         }
         let body: Body = serde_json::from_slice(json)
             .map_err(|e| invalid_answer("the upstream sent broken JSON").because(e))?;
+        let usage = body.usage.and_then(|told| serde_json::from_value::<WireUsage>(told).ok()).map(Usage::from);
         if let Some(choices) = body.choices {
             nouns.extend(self.fields(body.rest));
             // The typed API is one answer; further ones go only to clients of the same dialect, as bytes.
             choices.into_iter().filter(|c| c.index.unwrap_or(0) == 0).for_each(|c| self.choice(c, nouns));
-            nouns.extend(body.usage.map(|usage| Frame::Event(Event::Usage(usage.into()))));
+            nouns.extend(usage.map(|usage| Frame::Event(Event::Usage(usage))));
             return Ok(());
         }
-        nouns.push(single(body)?);
+        nouns.push(single(Fields::new(body.rest), usage)?);
         Ok(())
     }
 
@@ -114,20 +110,21 @@ impl OpenAiReader {
 }
 
 /// Answers of one frame.
-fn single(body: Body) -> Result<Frame> {
-    let usage = body.usage.map(Usage::from);
-    if let Some(data) = body.data {
+fn single(mut body: Fields, usage: Option<Usage>) -> Result<Frame> {
+    let nonsense = |e: Error| invalid_answer("the upstream answered something that is no answer").because(e);
+    if let Some(data) = body.take("data").map_err(nonsense)? {
         return list(data, usage);
     }
-    if let Some(results) = body.results {
-        return Ok(Frame::Ranking(Ranking { results, usage }));
+    if let Some(results) = body.take("results").map_err(nonsense)? {
+        return Ok(Frame::Ranking(Ranking { results, usage, ..Ranking::default() }));
     }
-    if let Some(text) = body.prompt {
+    if let Some(text) = body.take("prompt").map_err(nonsense)? {
         return Ok(Frame::Text(text));
     }
-    let nonsense = || invalid_answer("the upstream answered something that is no answer");
-    let (count, tokens) = (body.count.ok_or_else(nonsense)?, body.tokens.unwrap_or_default());
-    Ok(Frame::Tokens(Tokens { count, max_model_len: body.max_model_len, tokens }))
+    let count = body.need("count").map_err(nonsense)?;
+    let max_model_len = body.take("max_model_len").map_err(nonsense)?;
+    let tokens = body.take("tokens").map_err(nonsense)?.unwrap_or_default();
+    Ok(Frame::Tokens(Tokens { count, max_model_len, tokens }))
 }
 
 fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
@@ -137,9 +134,12 @@ fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
     let mut say = |event| nouns.push(Frame::Event(event));
     let full = |text: Option<String>| text.filter(|t| !t.is_empty());
     if let Some(said) = choice.delta.or(choice.message) {
-        // vLLM renamed the field; some servers send both with the same words.
-        full(said.reasoning.or(said.reasoning_content)).map(Event::Reasoning).map(&mut say);
-        full(said.content).map(Event::Text).map(&mut say);
+        let (text, thought) = words(said.content);
+        // vLLM renamed the field; some servers send both with the same words, Mistral's are among the parts.
+        let fields = [said.reasoning, said.reasoning_content].into_iter().map(|field| words(field).0);
+        let thought = fields.chain([thought]).find(|words| !words.is_empty());
+        thought.map(Event::Reasoning).map(&mut say);
+        full(Some(text)).map(Event::Text).map(&mut say);
         said.tool_calls.into_iter().flatten().map(Event::ToolCall).for_each(&mut say);
         choice.rest.extend(said.rest.into_iter().filter(|(name, _)| name != "role"));
     }
@@ -150,6 +150,22 @@ fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
     full(choice.finish_reason).map(|r| Event::Finish(r.as_str().into())).map(&mut say);
 }
 
+/// What is said and what is thought, as a text or in parts.
+fn words(content: Option<Value>) -> (String, String) {
+    let (mut text, mut thought) = (String::new(), String::new());
+    match content {
+        Some(Value::String(all)) => text = all,
+        Some(Value::Array(parts)) => {
+            for mut part in parts {
+                text += part["text"].as_str().unwrap_or_default();
+                thought += &words(part.get_mut("thinking").map(Value::take)).0;
+            }
+        }
+        _ => {}
+    }
+    (text, thought)
+}
+
 /// A list is of embeddings, of scores or of models.
 fn list(data: Vec<Value>, usage: Option<Usage>) -> Result<Frame> {
     let broken = |e| invalid_answer("the upstream sent a list of something else").because(e);
@@ -158,13 +174,13 @@ fn list(data: Vec<Value>, usage: Option<Usage>) -> Result<Frame> {
             data.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(broken)?;
         rows.sort_by_key(|row| row.index); // they are promised in order, and do not always come so
         let vectors = rows.into_iter().map(|row| row.embedding.numbers()).collect::<Result<_>>()?;
-        return Ok(Frame::Vectors(Embeddings { vectors, usage }));
+        return Ok(Frame::Vectors(Embeddings { vectors, usage, ..Embeddings::default() }));
     }
     if data.first().is_some_and(|item| item.get("score").is_some()) {
         let mut rows: Vec<Scored> =
             data.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(broken)?;
         rows.sort_by_key(|row| row.index);
-        return Ok(Frame::Scores(Scores { scores: rows.into_iter().map(|row| row.score).collect(), usage }));
+        return Ok(Frame::Scores(Scores { scores: rows.into_iter().map(|row| row.score).collect(), usage, ..Scores::default() }));
     }
     let models = data.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(broken)?;
     Ok(Frame::Models(models))
@@ -239,6 +255,19 @@ mod tests {
         let reply = answer(&chunks.each_ref().map(String::as_str));
         assert_eq!((reply.id.as_str(), reply.model.as_str(), reply.text.as_str()), ("c1", "m", "a"));
         assert_eq!(Value::Object(reply.extra), json!({"system_fingerprint": "f", "stop_reason": 151645}));
+    }
+
+    #[test]
+    fn what_hosts_say_in_shapes_of_their_own_is_understood() {
+        let mistral = answer(&[
+            r#"{"choices":[{"message":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"Hm."}]},{"type":"text","text":"Yes"}]},"finish_reason":"stop"}]}"#,
+        ]);
+        assert_eq!((mistral.reasoning.as_str(), mistral.text.as_str()), ("Hm.", "Yes"));
+        let together = answer(&[
+            r#"{"prompt":[],"choices":[{"message":{"content":"Yes","reasoning":"","reasoning_content":"Hm."},"finish_reason":"eos"}],"usage":{"prompt_tokens":1.5}}"#,
+        ]);
+        assert_eq!((together.reasoning.as_str(), together.finish_reason), ("Hm.", Some(FinishReason::Stop)));
+        assert!(together.usage.is_none(), "what cannot be read is not told");
     }
 
     #[test]

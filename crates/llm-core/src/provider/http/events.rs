@@ -18,14 +18,25 @@ pub(super) struct Events {
     has_begun: bool,
     is_finished: bool,
     is_done: bool,
+    choices: usize,         // that were asked for
+    ended: Vec<u32>,        // of several
     failure: Option<Error>, // met behind good events, which go first
 }
 
 impl Events {
-    pub(super) fn new(body: Inline, dialect: &'static dyn Dialect, drop_usage: bool) -> Events {
-        let splitter = Splitter::new(dialect.framing());
-        let (has_begun, is_finished, is_done) = Default::default();
-        Events { body: Some(body), splitter, dialect, drop_usage, has_begun, is_finished, is_done, failure: None }
+    pub(super) fn new(body: Inline, dialect: &'static dyn Dialect, drop_usage: bool, choices: usize) -> Events {
+        let (body, splitter) = (Some(body), Splitter::new(dialect.framing()));
+        let (has_begun, is_finished, is_done, ended, failure) = Default::default();
+        Events { body, splitter, dialect, drop_usage, has_begun, is_finished, is_done, choices, ended, failure }
+    }
+
+    /// Whether the end of one choice is the end of all.
+    fn is_last(&mut self, event: &[u8]) -> bool {
+        let choice = self.dialect.choice(event);
+        if !self.ended.contains(&choice) {
+            self.ended.push(choice);
+        }
+        self.ended.len() >= self.choices
     }
 
     /// The events of one chunk as a frame; `None` if there is nothing to pass on.
@@ -45,7 +56,7 @@ impl Events {
                 break;
             }
             has_data |= self.has_begun || framing.data(event).is_some();
-            seen.is_finished |= glance.is_finished;
+            seen.is_finished |= glance.is_finished && (self.choices == 1 || glance.is_done || self.is_last(event));
             seen.is_done |= glance.is_done;
             self.is_done |= glance.is_done;
             if let Some(usage) = glance.usage {

@@ -130,8 +130,10 @@ impl Head {
                 head.keeps = if head.keeps { !starts_with(value, b"close") } else { starts_with(value, b"keep-alive") };
             } else if is("content-encoding") {
                 head.is_encoded |= !value.eq_ignore_ascii_case(b"identity");
+            } else if is("retry-after-ms") {
+                head.retry_after = milliseconds(value).or(head.retry_after); // OpenAI's, and nearer than the other
             } else if is("retry-after") {
-                head.retry_after = wait(value);
+                head.retry_after = head.retry_after.or_else(|| wait(value));
             } else if is("x-llm-warning") {
                 head.warnings.extend(std::str::from_utf8(value).map(str::to_owned));
             }
@@ -178,6 +180,11 @@ fn wait(value: &[u8]) -> Option<Duration> {
             Some(date.duration_since(SystemTime::now()).unwrap_or_default().min(LONGEST_WAIT))
         }
     }
+}
+
+fn milliseconds(value: &[u8]) -> Option<Duration> {
+    let milliseconds: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    Some(Duration::from_millis(milliseconds).min(LONGEST_WAIT))
 }
 
 fn starts_with(value: &[u8], word: &[u8]) -> bool {

@@ -148,7 +148,7 @@ impl Http {
             return Err(invalid_answer("the upstream's answer is compressed, and nobody asked for that"));
         }
         if head.streams == Some(wired.dialect.framing()) {
-            let frames = events::Events::new(body, wired.dialect, drop_usage);
+            let frames = events::Events::new(body, wired.dialect, drop_usage, call.choices());
             return Reply::forwarded(wired.dialect, Delivery::Stream, frames.boxed()).await;
         }
         whole(wired.dialect, body).await
@@ -192,6 +192,10 @@ impl Provider for Http {
 
     fn is_free(&self) -> bool {
         self.host.is_free()
+    }
+
+    fn wants_a_name(&self) -> bool {
+        self.host.needs_key && self.host.has_many_models
     }
 }
 

@@ -54,9 +54,7 @@ impl Proxy {
                 Kind::Unauthorized,
                 "the proxy wants a user and a password: http://user:password@host:port in `proxy`",
             )),
-            status => {
-                Err(Error::new(Kind::Unavailable, format!("the proxy opens no tunnel to {to}: it answered {status}")))
-            }
+            status => Err(Error::new(Kind::Unavailable, format!("the proxy opens no tunnel: it answered {status}"))),
         }
     }
 }

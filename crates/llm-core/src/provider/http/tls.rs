@@ -43,7 +43,7 @@ mod with {
     use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
     use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-    use crate::error::{Error, Kind, Result};
+    use crate::error::{Error, Kind, Result, UNTRUSTED};
     use crate::provider::http::connect::{Stream, unreachable};
 
     /// Trusts what the system trusts, and whom a file names beside it.
@@ -88,7 +88,7 @@ mod with {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let Some(rustls::Error::InvalidCertificate(why)) = inner else { return unreachable("upstream", error) };
         let what = format!("the upstream's certificate is not trusted ({why:?}): name its authority in `ca_file`");
-        Error::new(Kind::Unavailable, what).because(error)
+        Error::new(Kind::Unavailable, what).code(UNTRUSTED).because(error)
     }
 
     fn connector(authorities: &[CertificateDer<'static>]) -> TlsConnector {

@@ -107,6 +107,10 @@ impl Deployment {
         if is_named || !self.lists_models() {
             return Ok(self.model.clone().filter(|name| !name.is_empty()));
         }
+        if self.provider.wants_a_name() {
+            let message = "which of its models? Name one, here or in the configuration (OPENAI_TEXT_MODEL=..)";
+            return Err(Error::invalid(message).param("model"));
+        }
         if self.health.models().is_empty() {
             self.probe().await?;
         }
@@ -160,12 +164,24 @@ impl Deployment {
             tokio::time::sleep(SECOND_LOOK).await;
             listed = self.listed().await;
         }
-        if listed.as_ref().is_err_and(|error| error.get_code() == Some(INVALID_ANSWER) && self.health.tells_by_answers()) {
-            return Ok(None); // it is there, and keeps no list
-        }
-        let models = listed.inspect_err(|error| self.health.unlisted(error))?;
+        let models = match listed {
+            Ok(models) => models,
+            Err(error) if keeps_no_list(&error) && self.health.tells_by_answers() => return Ok(None),
+            Err(error) if is_to_be_mended(&error) => {
+                self.health.refused(&error);
+                return Err(error);
+            }
+            Err(error) => {
+                self.health.unlisted(&error);
+                return Err(error);
+            }
+        };
         let missing = self.missing(&models);
-        self.health.learned(models);
+        match &missing {
+            // It may know ours by another name: that is for an answer to show.
+            Some(missing) if !self.health.tells_by_answers() => self.health.refused(missing),
+            _ => self.health.learned(models),
+        }
         Ok(missing)
     }
 
@@ -181,6 +197,8 @@ impl Deployment {
         };
         let error = match (error.kind(), missing) {
             (Kind::NotFound, Some(missing)) => missing,
+            // Whoever stands before it says so, too; one that listed its models is there, and busy.
+            (Kind::Overloaded, _) if self.health.models().is_empty() => error.as_kind(Kind::Unavailable),
             // It is there, and busy, or thinks little of so small a question: its answers tell the rest.
             (Kind::Overloaded | Kind::RateLimited | Kind::Invalid | Kind::ContextLength, _) => {
                 self.health.succeeded();
@@ -246,6 +264,17 @@ impl Deployment {
         let mine = models.iter().find(|m| self.model.as_deref() == Some(&m.id)).or(models.first());
         mine.and_then(|m| m.max_model_len)
     }
+}
+
+/// It is there, and has no list, or none that can be read.
+fn keeps_no_list(error: &Error) -> bool {
+    matches!(error.kind(), Kind::NotFound | Kind::Invalid | Kind::Unsupported)
+        || error.get_code() == Some(INVALID_ANSWER)
+}
+
+/// No time heals it.
+fn is_to_be_mended(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unauthorized | Kind::NotFound | Kind::Invalid | Kind::Unsupported)
 }
 
 /// Whether a model on a list answers to this name.

@@ -77,7 +77,11 @@ async fn a_host_without_the_model_is_well_and_says_what_it_has() {
     let error = deployment.probe().await.unwrap_err();
     let message = "the upstream does not list the model coder; it lists: chat, llama3:latest";
     assert_eq!((error.message(), error.get_code()), (message, Some("model_not_found")));
-    assert_eq!(deployment.status(), Status::Ready, "who knows other names may still know ours");
+    assert_eq!(deployment.status(), Status::Failing(message.into()));
+    deployment.health.succeeded();
+    tokio::time::advance(FRESH_SICK).await;
+    assert!(deployment.probe().await.is_err());
+    assert_eq!(deployment.status(), Status::Ready, "it knows ours by another name");
     for (listed, name) in [("llama3:latest", "llama3"), ("llama3:latest", "llama3:latest"), ("a b", "b")] {
         let host: Arc<dyn Provider> = Lists::of(&[Ok(listed)]);
         Deployment::new("d".into(), Some(name.into()), host).probe().await.unwrap();
@@ -90,6 +94,7 @@ async fn one_that_answers_and_keeps_no_list_is_known_by_its_answers() {
     let deployment = deployment(&Lists::of(&[page()]));
     assert_eq!(deployment.probe().await.unwrap_err().get_code(), Some(INVALID_ANSWER), "is this the right address?");
     assert_eq!(deployment.status().name(), "error");
+    tokio::time::advance(FRESH_SICK).await;
     deployment.health.succeeded();
     for _ in 0..10 {
         tokio::time::advance(FRESH_WELL).await;
@@ -99,6 +104,37 @@ async fn one_that_answers_and_keeps_no_list_is_known_by_its_answers() {
     deployment.health.failed(&gone().unwrap_err());
     tokio::time::advance(FRESH_WELL).await;
     assert!(deployment.probe().await.is_err(), "and nothing speaks for it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_refused_and_a_list_that_is_not_there_are_told_and_an_answer_heals_them() {
+    for kind in [Kind::Unauthorized, Kind::NotFound] {
+        let deployment = deployment(&Lists::of(&[Err(Error::new(kind, "no"))]));
+        assert!(deployment.probe().await.is_err());
+        assert_eq!((deployment.status(), deployment.is_resting()), (Status::Failing("no".into()), false), "{kind:?}");
+        deployment.health.succeeded();
+        assert_eq!(deployment.status(), Status::Ready);
+    }
+    let renewed = deployment(&Lists::of(&[Ok("coder"), Err(Error::new(Kind::Unauthorized, "the key is old"))]));
+    renewed.probe().await.unwrap();
+    renewed.health.succeeded();
+    tokio::time::advance(FRESH_WELL).await;
+    assert!(renewed.probe().await.is_err());
+    assert_eq!(renewed.status(), Status::Failing("the key is old".into()));
+}
+
+#[tokio::test]
+async fn a_service_wants_to_be_told_which_of_its_models_is_meant() {
+    use crate::provider::{hosts, http};
+    let config = || http::Config { base_url: Some("http://127.0.0.1:1".into()), ..http::Config::default() };
+    let named = |host: &str| {
+        let http = http::Http::new(hosts::find(host).unwrap(), config()).unwrap();
+        let deployment = Deployment::new("d".into(), None, Arc::new(http));
+        async move { deployment.name_for(&Call::new(ChatRequest::new("?"), Delivery::Whole)).await.unwrap_err() }
+    };
+    let error = named("openai").await;
+    assert_eq!((error.kind(), error.get_param()), (Kind::Invalid, Some("model")), "{error}");
+    assert_eq!(named("vllm").await.kind(), Kind::Unavailable, "whose one model needs no name");
 }
 
 /// A server of one's own: refuses so many connections, then lists a model, and answers as it is told to.
