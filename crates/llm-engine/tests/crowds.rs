@@ -3,7 +3,7 @@ mod common;
 
 use common::*;
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use llm_core::{Frame, Kind};
 use llm_engine::Config;
 use std::time::Duration;
@@ -102,6 +102,27 @@ async fn answers_that_outgrow_the_memory_wait_for_each_other_and_stay_the_same()
         let reply = reply.unwrap();
         assert_eq!(reply.usage.unwrap().completion_tokens, 200);
         assert_eq!(reply.text, text(&roomy, question(n + 20)).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_who_leaves_while_waiting_for_memory_holds_up_nobody() {
+    // 1024 cells: the older answer outgrows them together with the younger one, which waits from then on.
+    let engine = loaded(Config { context: Some(1024), cache_mib: Some(1), ..config() }).await;
+    let mut older = ask(&engine, long("Count to 20.", 950)).await.unwrap().events();
+    assert!(is_text(&older.next().await.unwrap()));
+    let mut younger = ask(&engine, long("Tell me a long story.", 950)).await.unwrap().events();
+    assert!(is_text(&younger.next().await.unwrap()));
+    for _ in 0..600 {
+        assert!(is_text(&older.next().await.unwrap()));
+    }
+    drop(younger);
+    let short = std::pin::pin!(text(&engine, greedy("What is the capital of France?")));
+    let older = std::pin::pin!(older.count());
+    // Were there no room for it, it would be let in after the older answer's end.
+    match select(short, older).await {
+        Either::Left((short, _)) => assert_eq!(short, "The capital of France is Paris."),
+        Either::Right(_) => panic!("the short question waited for the older answer's end"),
     }
 }
 

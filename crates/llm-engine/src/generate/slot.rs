@@ -80,6 +80,12 @@ impl Slot {
         }
     }
 
+    /// Takes the answer away: the slot is free, and waits for room no longer if it did.
+    pub(super) fn let_go(&mut self) -> Option<Making> {
+        self.held = false;
+        self.answer.take()
+    }
+
     /// Whether a client has left this slot's answer.
     pub(super) fn is_deserted(&self) -> bool {
         self.answer.as_ref().is_some_and(|making| making.job.leave.is_gone())

@@ -80,7 +80,7 @@ impl Worker {
     fn let_go(&mut self) {
         self.waiting.retain(|job| !job.leave.is_gone());
         for slot in self.slots.iter_mut().filter(|slot| slot.is_deserted()) {
-            slot.answer = None;
+            slot.let_go();
         }
         self.count();
     }
@@ -249,7 +249,7 @@ fn add(batch: &mut Batch, slot: &Slot, sequence: usize, rows: usize) -> Share {
 }
 
 fn end(slot: &mut Slot, error: Error) {
-    if let Some(making) = slot.answer.take() {
+    if let Some(making) = slot.let_go() {
         making.job.fail(error);
     }
 }
