@@ -1,26 +1,56 @@
 //! Embedding: texts of all requests, one of each in turn, packed into batches, pooled by the model and normalised.
 
+use crate::aboard::Aboard;
 use crate::llama::{Batch, Context, Decoded, Row, Shape, Token};
 use llm_core::{Error, Kind, Result};
 use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
+use std::task::{self, Poll};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Texts that want vectors.
 pub(crate) struct Texts {
     texts: Vec<Vec<Token>>,
     vectors: Vec<Vec<f32>>,
+    client: u64,
     out: oneshot::Sender<Result<Vec<Vec<f32>>>>,
     _place: OwnedSemaphorePermit,
 }
 
-/// The vectors to come. Dropping it is leaving: texts not yet computed never are.
-pub(crate) type Vectors = oneshot::Receiver<Result<Vec<Vec<f32>>>>;
+/// The vectors to come. Dropping it is leaving: texts not yet computed never are, and a batch that nobody else waits for
+/// is stopped.
+pub(crate) struct Vectors {
+    vectors: oneshot::Receiver<Result<Vec<Vec<f32>>>>,
+    client: u64,
+    aboard: Arc<Aboard>,
+}
+
+impl Drop for Vectors {
+    fn drop(&mut self) {
+        // In this order: the worker looks at the channel after it has taken its clients aboard.
+        self.vectors.close();
+        self.aboard.leave(self.client);
+    }
+}
+
+impl Future for Vectors {
+    type Output = Result<Vec<Vec<f32>>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let died = |_| Error::new(Kind::Internal, "the engine stopped before the vectors were there; see its status");
+        Pin::new(&mut self.vectors).poll(cx).map(|vectors| vectors.map_err(died)?)
+    }
+}
 
 impl Texts {
-    pub(crate) fn new(texts: Vec<Vec<Token>>, place: OwnedSemaphorePermit) -> (Texts, Vectors) {
+    pub(crate) fn new(texts: Vec<Vec<Token>>, place: OwnedSemaphorePermit, aboard: &Arc<Aboard>) -> (Texts, Vectors) {
         let (out, vectors) = oneshot::channel();
-        (Texts { texts, vectors: Vec::new(), out, _place: place }, vectors)
+        let client = aboard.newcomer();
+        let vectors = Vectors { vectors, client, aboard: aboard.clone() };
+        (Texts { texts, vectors: Vec::new(), client, out, _place: place }, vectors)
     }
 
     fn is_deserted(&self) -> bool {
@@ -39,23 +69,42 @@ pub(crate) struct Worker {
     batch: Batch,
     rows: usize,
     sequences: usize,
+    aboard: Arc<Aboard>,
+    running: Arc<AtomicUsize>,
 }
 
 impl Worker {
     pub(crate) fn new(context: Context, shape: &Shape, inbox: Receiver<Texts>) -> Worker {
         let (rows, sequences) = (shape.batch as usize, shape.sequences as usize);
-        Worker { context, inbox, asked: VecDeque::new(), batch: Batch::default(), rows, sequences }
+        let (aboard, running) = (Arc::new(Aboard::of(context.abort().clone())), Arc::default());
+        Worker { context, inbox, asked: VecDeque::new(), batch: Batch::default(), rows, sequences, aboard, running }
+    }
+
+    /// Where clients say that they leave.
+    pub(crate) fn aboard(&self) -> Arc<Aboard> {
+        self.aboard.clone()
+    }
+
+    /// How many requests are being worked on, for those who watch.
+    pub(crate) fn running(&self) -> Arc<AtomicUsize> {
+        self.running.clone()
     }
 
     /// Works until nobody can ask any more and everybody has been answered.
     pub(crate) fn run(mut self) {
         while self.receive() {
             self.asked.retain(|texts| !texts.is_deserted());
+            self.count();
             let owners = self.pack();
             if !owners.is_empty() {
-                self.compute(owners);
+                self.compute(&owners);
+                self.count();
             }
         }
+    }
+
+    fn count(&self) {
+        self.running.store(self.asked.len(), Relaxed);
     }
 
     fn receive(&mut self) -> bool {
@@ -90,12 +139,24 @@ impl Worker {
         }
     }
 
-    fn compute(&mut self, owners: Vec<usize>) {
+    fn compute(&mut self, owners: &[usize]) {
         self.context.clear();
-        match self.context.decode(&mut self.batch) {
-            Decoded::Done => self.hand_out(&owners),
-            other => self.fail(&owners, &format!("llama.cpp could not compute this batch ({other:?})")),
+        match self.decode(owners) {
+            Decoded::Done => self.hand_out(owners),
+            Decoded::Aborted => {} // nobody waits for it any more
+            other => self.fail(owners, &format!("llama.cpp could not compute this batch ({other:?})")),
         }
+    }
+
+    /// Computes the batch as long as one of its owners stays.
+    fn decode(&mut self, owners: &[usize]) -> Decoded {
+        self.aboard.enter(owners.iter().map(|owner| self.asked[*owner].client));
+        for texts in owners.iter().map(|owner| &self.asked[*owner]).filter(|texts| texts.is_deserted()) {
+            self.aboard.leave(texts.client);
+        }
+        let decoded = if self.aboard.is_empty() { Decoded::Aborted } else { self.context.decode(&mut self.batch) };
+        self.aboard.exit();
+        decoded
     }
 
     fn hand_out(&mut self, owners: &[usize]) {

@@ -1,5 +1,6 @@
 //! A loaded model, its thread, and what can be asked of it.
 
+use crate::aboard::Aboard;
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::embed::{self, Texts, Vectors};
@@ -29,7 +30,7 @@ pub(crate) struct Engine {
 
 enum Task {
     Generate { inbox: SyncSender<Job>, abort: Arc<Abort>, running: Arc<AtomicUsize> },
-    Embed { inbox: SyncSender<Texts> },
+    Embed { inbox: SyncSender<Texts>, aboard: Arc<Aboard>, running: Arc<AtomicUsize> },
 }
 
 /// The other end: what the thread runs.
@@ -99,10 +100,8 @@ impl Engine {
 
     /// Answers being made right now.
     pub(crate) fn running(&self) -> usize {
-        match &self.task {
-            Task::Generate { running, .. } => running.load(Relaxed),
-            Task::Embed { .. } => 0,
-        }
+        let (Task::Generate { running, .. } | Task::Embed { running, .. }) = &self.task;
+        running.load(Relaxed)
     }
 
     /// The prompt that the model's chat template makes of a conversation, and the texts that end its answers.
@@ -174,7 +173,7 @@ impl Engine {
 
     /// Hands texts to the worker, which embeds them in any order and answers in theirs.
     pub(crate) fn embed(&self, texts: Vec<Vec<Token>>) -> Result<Vectors> {
-        let Task::Embed { inbox } = &self.task else {
+        let Task::Embed { inbox, aboard, .. } = &self.task else {
             return Err(unable("embed", "set `pooling` to make an embedding engine of it"));
         };
         for (index, text) in texts.iter().enumerate() {
@@ -182,7 +181,7 @@ impl Engine {
                 return Err(unembeddable(index, text.len(), self.window));
             }
         }
-        let (texts, vectors) = Texts::new(texts, self.place()?);
+        let (texts, vectors) = Texts::new(texts, self.place()?, aboard);
         inbox.try_send(texts).map_err(|_| stopped())?;
         Ok(vectors)
     }
@@ -215,7 +214,8 @@ fn places(config: &Config) -> usize {
 fn task(model: &Arc<Model>, context: Context, shape: &Shape, config: &Config) -> (Task, Work) {
     if shape.pooling.is_some() {
         let (inbox, asked) = sync_channel(places(config));
-        return (Task::Embed { inbox }, Work::Embed(embed::Worker::new(context, shape, asked)));
+        let worker = embed::Worker::new(context, shape, asked);
+        return (Task::Embed { inbox, aboard: worker.aboard(), running: worker.running() }, Work::Embed(worker));
     }
     let (inbox, asked) = sync_channel(places(config));
     let abort = context.abort().clone();

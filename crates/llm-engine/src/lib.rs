@@ -1,5 +1,6 @@
 //! llama.cpp inside this process, as a provider of `llm-core`: one model, one thread, many answers at once.
 
+mod aboard;
 mod chat;
 mod config;
 pub mod defaults;

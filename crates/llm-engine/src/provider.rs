@@ -138,9 +138,8 @@ fn begin_embedding(engine: &Engine, embed: &EmbedRequest) -> Result<Begun> {
 }
 
 async fn embedded(vectors: Vectors, tokens: u32) -> Result<Embeddings> {
-    let died = |_| Error::new(Kind::Internal, "the engine stopped before the vectors were there; see its status");
     let usage = Usage { prompt_tokens: tokens, ..Usage::default() };
-    Ok(Embeddings { vectors: vectors.await.map_err(died)??, usage: Some(usage), ..Embeddings::default() })
+    Ok(Embeddings { vectors: vectors.await?, usage: Some(usage), ..Embeddings::default() })
 }
 
 fn tokens(engine: &Engine, tokenize: &TokenizeRequest) -> Result<Tokens> {

@@ -37,6 +37,26 @@ async fn vectors_are_the_same_alone_and_in_a_crowd_and_keep_their_order() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_a_batch_of_texts_frees_the_engine_at_once() {
+    let engine = loaded(config_of("embedding")).await;
+    let texts: Vec<String> = (0..200).map(|n| format!("{n}. {}", "The sea is wide and deep. ".repeat(30))).collect();
+    {
+        let asking = ask(&engine, EmbedRequest::new(texts));
+        tokio::pin!(asking);
+        let began = Instant::now();
+        while engine.running() == 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "the texts were never begun");
+            let reading = tokio::time::timeout(Duration::from_millis(5), &mut asking).await;
+            assert!(reading.is_err(), "40,000 tokens cannot be read so quickly");
+        }
+    }
+    let took = until("the engine is free", Duration::from_millis(100), || engine.running() == 0).await;
+    eprintln!("the engine was free after {took:?}");
+    assert_eq!(vectors(&engine, &["the sea"]).await.len(), 1);
+    until("nothing is left to do", Duration::from_millis(100), || engine.running() == 0).await;
+}
+
+#[tokio::test]
 async fn what_an_embedding_model_cannot_do_is_said_by_name() {
     let engine = loaded(config_of("embedding")).await;
     assert_eq!(kind_of(ask(&engine, greedy("Hello")).await), Kind::Unsupported);
