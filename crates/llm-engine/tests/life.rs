@@ -3,8 +3,9 @@ mod common;
 
 use common::*;
 use futures_util::StreamExt;
-use llm_core::{Call, Context, Delivery, Frame, Kind, LifeStatus, Operation, Provider, Request};
+use llm_core::{Call, Context, Delivery, Frame, Gateway, Kind, LifeStatus, Operation, Provider, Request};
 use llm_engine::{Config, EngineProvider, KIND};
+use std::sync::Arc;
 use std::time::Duration;
 
 const READY: LifeStatus = LifeStatus::Ready { max_model_len: 2048 };
@@ -79,6 +80,24 @@ async fn a_damaged_file_is_an_error_that_names_it_and_stays_told() {
     assert!(error.to_string().contains("half.gguf"), "{error}");
     assert!(matches!(life(&engine).status(), LifeStatus::Failed(why) if why.contains("half.gguf")));
     assert_eq!(kind_of(ask(&engine, greedy("Hello")).await), Kind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_file_that_comes_late_is_loaded_when_it_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("late.gguf");
+    let text = format!("[models.late]\nprovider = 'engine'\npath = {path:?}\ncontext = 2048\nthreads = 1");
+    let gateway = Gateway::with(&llm_core::Config::from_toml(&text).unwrap(), &[KIND], Arc::new(())).unwrap();
+    let status = || gateway.models()[0].status;
+    let watch = async {
+        until("it has failed", Duration::from_secs(30), || status() == "error").await;
+        std::fs::copy(tiny_chat(), &path).unwrap();
+        until("it is loaded", Duration::from_secs(60), || status() == "ready").await;
+    };
+    tokio::select! {
+        () = gateway.run() => unreachable!("it runs until it is dropped"),
+        () = watch => {}
+    }
 }
 
 #[tokio::test]

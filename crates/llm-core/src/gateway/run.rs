@@ -1,4 +1,5 @@
 //! What goes on beside the calls: models are loaded, in order, and deployments are asked how they are.
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,13 @@ const PROBE_SICK: Duration = Duration::from_secs(1);
 const ROUNDS_WELL: u64 = 15;
 /// How often the log is told how far a load is.
 const TELLS_PROGRESS: Duration = Duration::from_secs(2);
+/// What failed is loaded again after a pause that doubles each time: its file may come late, or memory be free again.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Gateway {
-    /// Loads what must be loaded, one after the other, and keeps asking deployments how they are. Runs until it is
-    /// dropped; the doors own it.
+    /// Loads what must be loaded, one after the other, loads again what failed, and keeps asking deployments how
+    /// they are. Runs until it is dropped; the doors own it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -46,11 +50,12 @@ impl Gateway {
     async fn keep_loading(&self) {
         let mut clock = interval(Duration::from_millis(200));
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failures = Failures::default();
         loop {
             clock.tick().await; // a reload may bring new ones
             for deployment in self.deployments() {
                 let Some(life) = deployment.provider.life() else { continue };
-                if life.status() == LifeStatus::Unloaded {
+                if failures.is_due(&deployment.name, &life.status()) {
                     load(&deployment.name, life).await;
                 }
             }
@@ -79,6 +84,42 @@ impl Gateway {
 
     fn deployments(&self) -> Vec<Arc<Deployment>> {
         self.router().models.iter().flat_map(|m| m.deployments.clone()).collect()
+    }
+}
+
+/// When those that failed are loaded again, by their names.
+#[derive(Default)]
+struct Failures(HashMap<String, Failure>);
+
+struct Failure {
+    pause: Duration,
+    /// `None` while it is being loaded again.
+    due: Option<Instant>,
+}
+
+impl Failures {
+    /// Whether something in this state is to be loaded now. What is well, or was never loaded, has no past.
+    fn is_due(&mut self, name: &str, status: &LifeStatus) -> bool {
+        match status {
+            LifeStatus::Loading(_) => false,
+            LifeStatus::Failed(_) => self.has_paused(name),
+            LifeStatus::Unloaded | LifeStatus::Ready { .. } => {
+                self.0.remove(name);
+                *status == LifeStatus::Unloaded
+            }
+        }
+    }
+
+    fn has_paused(&mut self, name: &str) -> bool {
+        let now = Instant::now();
+        let begins = |pause| Failure { pause, due: Some(now + pause) };
+        let failure = self.0.entry(name.to_owned()).or_insert_with(|| begins(FIRST_PAUSE));
+        match failure.due {
+            Some(due) if due > now => return false,
+            Some(_) => failure.due = None,
+            None => *failure = begins((failure.pause * 2).min(LONGEST_PAUSE)),
+        }
+        failure.due.is_none()
     }
 }
 
@@ -115,7 +156,8 @@ async fn probe(deployment: Arc<Deployment>) {
 mod tests {
     use super::*;
     use crate::call::*;
-    use crate::error::Result;
+    use crate::error::{Error, Kind, Result};
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Lists a model and counts how often it is asked to; anything else would cost tokens.
@@ -132,6 +174,113 @@ mod tests {
         fn serves(&self) -> Operations {
             Operations::CHAT | Operation::Models.into()
         }
+    }
+
+    /// Takes two seconds to load, or fails at once as often as it is told to.
+    struct Slow {
+        status: Mutex<LifeStatus>,
+        failures: AtomicUsize,
+        loads: AtomicUsize,
+    }
+
+    impl Slow {
+        fn failing(times: usize) -> Arc<Slow> {
+            let (failures, loads) = (times.into(), AtomicUsize::new(0));
+            Arc::new(Slow { status: Mutex::new(LifeStatus::Unloaded), failures, loads })
+        }
+
+        fn is(&self, status: LifeStatus) {
+            *self.status.lock().unwrap() = status;
+        }
+
+        fn loads(&self) -> usize {
+            self.loads.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Life for Slow {
+        fn load(&self) -> BoxFuture<'_, Result<()>> {
+            Box::pin(async {
+                self.loads.fetch_add(1, Ordering::Relaxed);
+                if self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
+                    self.is(LifeStatus::Failed("no file".into()));
+                    return Err(Error::new(Kind::NotFound, "no file"));
+                }
+                self.is(LifeStatus::Loading(0.0));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.is(LifeStatus::Loading(0.5));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.is(LifeStatus::Ready { max_model_len: 1 });
+                Ok(())
+            })
+        }
+
+        fn unload(&self) -> BoxFuture<'_, Result<()>> {
+            Box::pin(async {
+                self.is(LifeStatus::Unloaded);
+                Ok(())
+            })
+        }
+
+        fn status(&self) -> LifeStatus {
+            self.status.lock().unwrap().clone()
+        }
+    }
+
+    impl Provider for Slow {
+        fn call<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+            Box::pin(async {
+                match self.status() {
+                    LifeStatus::Ready { .. } => Ok(Reply::says("here")),
+                    _ => Err(Error::new(Kind::Loading, "not yet")),
+                }
+            })
+        }
+
+        fn life(&self) -> Option<&dyn Life> {
+            Some(self)
+        }
+    }
+
+    /// Watches while the gateway runs.
+    async fn beside(gateway: &Gateway, watch: impl Future<Output = ()>) {
+        tokio::select! {
+            () = gateway.run() => unreachable!("it runs until it is dropped"),
+            () = watch => {}
+        }
+    }
+
+    async fn seconds(n: f32) {
+        tokio::time::sleep(Duration::from_secs_f32(n)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_loaded_is_tried_again_after_growing_pauses() {
+        let slow = Slow::failing(3);
+        let gateway = Gateway::of(slow.clone()).unwrap();
+        let watch = async {
+            for (after, loads) in [(1.0, 1), (2.0, 2), (2.0, 2), (2.5, 3), (6.0, 3), (4.0, 4)] {
+                seconds(after).await;
+                assert_eq!(slow.loads(), loads);
+            }
+            seconds(2.0).await;
+            assert_eq!(slow.status(), LifeStatus::Ready { max_model_len: 1 });
+            // It was well since: the first pause is the shortest again.
+            slow.is(LifeStatus::Failed("its thread panicked".into()));
+            seconds(1.0).await;
+            assert_eq!(slow.loads(), 4);
+            seconds(2.0).await;
+            assert_eq!(slow.loads(), 5);
+        };
+        beside(&gateway, watch).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_for_ever_is_tried_about_once_a_minute() {
+        let slow = Slow::failing(usize::MAX);
+        let gateway = Gateway::of(slow.clone()).unwrap();
+        beside(&gateway, seconds(600.0)).await;
+        assert!((12..=15).contains(&slow.loads()), "{}", slow.loads());
     }
 
     #[tokio::test(start_paused = true)]
