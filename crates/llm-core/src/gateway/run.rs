@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::Gateway;
 use crate::call::{Life, LifeStatus};
-use crate::route::{Deployment, Status};
+use crate::route::{Deployment, Model, Status};
 
 /// How often those that are not well are asked; asking for the models costs no token.
 const PROBE_SICK: Duration = Duration::from_secs(1);
@@ -22,8 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Gateway {
-    /// Loads what must be loaded, one after the other, loads again what failed, and keeps asking deployments how
-    /// they are. Runs until it is dropped; the doors own it.
+    /// Loads what must be loaded, one after the other and the default model first, loads again what failed, and keeps
+    /// asking deployments how they are. Runs until it is dropped; the doors own it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -82,8 +82,13 @@ impl Gateway {
         }
     }
 
+    /// Those of the default model come first: it is what most callers wait for.
     fn deployments(&self) -> Vec<Arc<Deployment>> {
-        self.router().models.iter().flat_map(|m| m.deployments.clone()).collect()
+        let router = self.router();
+        let is_default = |m: &Model| router.is_default(&m.name) || m.aliases.iter().any(|name| router.is_default(name));
+        let mut models: Vec<&Arc<Model>> = router.models.iter().collect();
+        models.sort_by_key(|model| !is_default(model));
+        models.into_iter().flat_map(|model| model.deployments.clone()).collect()
     }
 }
 
@@ -157,6 +162,7 @@ mod tests {
     use super::*;
     use crate::call::*;
     use crate::error::{Error, Kind, Result};
+    use crate::provider;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -242,6 +248,8 @@ mod tests {
         }
     }
 
+    const SLOW: provider::Kind = provider::Kind::new("slow", "loads slowly", |_| Ok(Slow::failing(0)));
+
     /// Watches while the gateway runs.
     async fn beside(gateway: &Gateway, watch: impl Future<Output = ()>) {
         tokio::select! {
@@ -252,6 +260,40 @@ mod tests {
 
     async fn seconds(n: f32) {
         tokio::time::sleep(Duration::from_secs_f32(n)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_default_model_is_loaded_first_and_serves_while_the_next_is_being_loaded() {
+        let slow = ["a", "b", "c"].map(|name| format!("[models.{name}]\nprovider = 'slow'\n")).concat();
+        let config = crate::gateway::Config::from_toml(&format!("default_model = 'b'\n{slow}")).unwrap();
+        let gateway = Gateway::with(&config, &[SLOW], Arc::new(())).unwrap();
+        // The list too has the default one first.
+        let shown = || gateway.models().iter().map(|m| (m.id.clone(), m.status, m.progress)).collect::<Vec<_>>();
+        let told = |b, a, c| {
+            let all: [(&'static str, Option<f32>); 3] = [b, a, c];
+            let named = ["b", "a", "c"].into_iter().zip(all);
+            named.map(|(id, (status, progress))| (id.to_owned(), status, progress)).collect::<Vec<_>>()
+        };
+        let (unknown, ready) = (("unknown", None), ("ready", None));
+        let (begun, half) = (("loading", Some(0.0)), ("loading", Some(0.5)));
+        let says = async |model: &str| {
+            let call = Call::new(ChatRequest::new("?").model(model), Delivery::Whole);
+            gateway.call(&call).await?.chat().await
+        };
+        let watch = async {
+            seconds(0.5).await;
+            assert_eq!(shown(), told(begun, unknown, unknown));
+            seconds(1.0).await;
+            assert_eq!(shown(), told(half, unknown, unknown));
+            seconds(1.0).await;
+            assert_eq!(shown(), told(ready, begun, unknown));
+            assert_eq!(says("b").await.unwrap().text, "here");
+            seconds(2.0).await;
+            assert_eq!(shown(), told(ready, ready, begun));
+            seconds(2.0).await;
+            assert_eq!(shown(), told(ready, ready, ready));
+        };
+        beside(&gateway, watch).await;
     }
 
     #[tokio::test(start_paused = true)]
