@@ -78,7 +78,7 @@ async fn a_damaged_file_is_an_error_that_names_it_and_stays_told() {
     let engine = EngineProvider::new(Config { path: Some(path), ..config() }).unwrap();
     let error = life(&engine).load().await.unwrap_err();
     assert!(error.to_string().contains("half.gguf"), "{error}");
-    assert!(matches!(life(&engine).status(), LifeStatus::Failed(why) if why.contains("half.gguf")));
+    assert!(matches!(life(&engine).status(), LifeStatus::Failed(why) if why.starts_with("half.gguf ")));
     assert_eq!(kind_of(ask(&engine, greedy("Hello")).await), Kind::Unavailable);
 }
 
@@ -91,6 +91,8 @@ async fn a_file_that_comes_late_is_loaded_when_it_is_there() {
     let status = || gateway.models()[0].status;
     let watch = async {
         until("it has failed", Duration::from_secs(30), || status() == "error").await;
+        let reason = gateway.models()[0].reason.clone().unwrap();
+        assert!(reason.starts_with("late.gguf cannot be read"), "where it lies is nobody's business: {reason}");
         std::fs::copy(tiny_chat(), &path).unwrap();
         until("it is loaded", Duration::from_secs(60), || status() == "ready").await;
     };

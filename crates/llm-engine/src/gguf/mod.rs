@@ -10,6 +10,7 @@ mod source;
 mod tensors;
 mod write;
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -34,8 +35,13 @@ pub use write::{Setting, Stored, Writer};
 /// # Ok::<(), llm_core::Error>(())
 /// ```
 pub fn check(path: &Path) -> Result<Header> {
+    check_named(path, path.display())
+}
+
+/// The same, with another name for the file in the error: clients are not told where it lies.
+pub(crate) fn check_named(path: &Path, name: impl Display) -> Result<Header> {
     read(path).map_err(|problem| {
-        let message = format!("{} {problem}", path.display());
+        let message = format!("{name} {problem}");
         Error::new(kind(&problem), message).because(problem)
     })
 }

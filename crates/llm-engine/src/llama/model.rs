@@ -60,7 +60,8 @@ impl Model {
         gpu_layers: Option<u32>,
         progress: impl FnMut(f32) -> bool + 'static,
     ) -> Result<Model> {
-        let header = gguf::check(path)?;
+        tracing::info!(file = %path.display(), "the model's file is being read");
+        let header = gguf::check_named(path, name(path))?;
         let backend = backend().ok_or_else(|| Error::new(Kind::Internal, "llama.cpp is in use by another library"))?;
         let mut params = LlamaModelParams::default().with_progress_callback(progress);
         if let Some(layers) = gpu_layers {
@@ -201,11 +202,25 @@ fn control_tokens(model: &LlamaModel) -> impl Iterator<Item = Vec<u8>> {
     all.map(|token| model.vocab().token_to_piece(token, true, None))
 }
 
+/// What errors call the file: clients see them, and where it lies is the operator's business, whom the log tells.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
     let why = super::log::last_error().unwrap_or_else(|| error.to_string());
+    let why = why.replace(&path.display().to_string(), &name(path));
     Error::new(Kind::Unavailable, format!("{} cannot be loaded: {why}", name(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_llama_cpp_says_of_a_file_is_told_without_its_folder() {
+        let error =
+            unreadable("/srv/models/a.gguf".as_ref(), &"failed to open /srv/models/a.gguf: too many open files");
+        assert_eq!(error.to_string(), "a.gguf cannot be loaded: failed to open a.gguf: too many open files");
+    }
 }
