@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 const TOKENS: usize = 16;
 /// Where the two likeliest tokens are this near to each other, rounding decides, and either is right.
 const CLOSE: f64 = 0.1;
+/// What an answer's last token may be called in a list of its tokens.
+const ENDS: [&str; 3] = ["", "<|im_end|>", "<|endoftext|>"];
 
 const QUESTIONS: [&str; 20] = [
     "What is the capital of France?",
@@ -47,12 +49,32 @@ async fn answer(house: &House, model: &str, question: &str) -> Vec<(String, f64)
     tokens.iter().map(|t| (t["token"].as_str().unwrap().to_owned(), margin(t))).collect()
 }
 
-/// The same tokens, as far as both go, or parted where the choice was a toss-up.
+/// The same tokens to the same end, or parted where the choice was a toss-up. One may list the token that ends the answer,
+/// which the other leaves out.
 fn agree(ours: &[(String, f64)], theirs: &[(String, f64)]) -> bool {
-    match ours.iter().zip(theirs).position(|(a, b)| a.0 != b.0) {
-        None => true,
-        Some(at) => ours[at].1 < CLOSE || theirs[at].1 < CLOSE,
+    let shorter = ours.len().min(theirs.len());
+    if let Some(at) = ours.iter().zip(theirs).position(|(a, b)| a.0 != b.0) {
+        return ours[at].1 < CLOSE || theirs[at].1 < CLOSE;
     }
+    match if ours.len() > shorter { &ours[shorter..] } else { &theirs[shorter..] } {
+        [] => shorter > 0,
+        [(end, _)] if ENDS.contains(&end.as_str()) => true,
+        [(_, margin), ..] => *margin < CLOSE,
+    }
+}
+
+#[test]
+fn who_says_something_else_or_stops_too_early_does_not_agree() {
+    let said = |tokens: &[&str]| tokens.iter().map(|token| ((*token).to_owned(), 5.0)).collect::<Vec<_>>();
+    let close = |tokens: &[&str]| said(tokens).into_iter().map(|(token, _)| (token, 0.01)).collect::<Vec<_>>();
+    let whole = said(&["It", " is", " Paris"]);
+    assert!(agree(&whole, &whole) && agree(&whole, &said(&["It", " is", " Paris", "<|im_end|>"])));
+    assert!(!agree(&whole, &said(&["It", " is", " Rome"])) && agree(&whole, &close(&["It", " is", " Rome"])));
+    for short in [vec![], vec!["It"], vec!["It", " is"]] {
+        assert!(!agree(&said(&short), &whole) && !agree(&whole, &said(&short)), "{short:?}");
+        assert!(agree(&said(&short), &close(&["It", " is", " Paris"])), "to go on was a toss-up: {short:?}");
+    }
+    assert!(!agree(&[], &[]), "nobody has said anything");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
