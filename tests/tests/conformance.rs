@@ -3,9 +3,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::future::ready;
 use llm_core::provider::{PROVIDERS, fake, fake::Fake, hosts};
 use llm_core::testkit::{Served, Subject};
-use llm_core::{BoxFuture, Call, ChatRequest, EmbedRequest, Kind, Operation, Operations, Provider, Reply, Result};
+use llm_core::{
+    BoxFuture, Call, ChatRequest, EmbedRequest, Event, Frame, Kind, Operation, Operations, Provider, Reply, Result,
+};
 use llm_engine::{Config, EngineProvider};
 
 fn provider(name: &str, settings: &str) -> Arc<dyn Provider> {
@@ -34,16 +38,29 @@ async fn the_fake_conforms() {
         .unwrap();
 }
 
+/// Keeps to itself what an answer cost.
+struct Silent(Arc<Fake>);
+
+impl Provider for Silent {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+        let is_told = |frame: &Result<Frame>| ready(!matches!(frame, Ok(Frame::Event(Event::Usage(_)))));
+        Box::pin(async move { Ok(self.0.call(call).await?.map(|frames| frames.filter(is_told).boxed())) })
+    }
+
+    fn inner(&self) -> Option<&dyn Provider> {
+        Some(&*self.0)
+    }
+}
+
 /// Every kind that needs a base URL is a host; whether it conforms shows in front of a server that does.
 #[tokio::test]
 async fn every_host_conforms() {
     let refusing = Served::start(Arc::new(Fake::says("never").after_failures(u32::MAX))).await;
-    // The stand-in tells what an answer cost to those who ask; a host that may not be asked would have to tell unasked.
-    let asks = |name: &str| hosts::find(name).is_some_and(|host| host.tells_usage);
-    for kind in PROVIDERS.iter().filter(|kind| asks(kind.name)) {
+    for (kind, row) in PROVIDERS.iter().filter_map(|kind| Some((kind, hosts::find(kind.name)?))) {
         let fake = slow();
-        let row = hosts::find(kind.name).expect("it asks");
-        let server = Served::in_place_of(row, fake.clone()).await;
+        // The stand-in tells what an answer cost to those who ask; where nobody may ask, it never tells.
+        let behind: Arc<dyn Provider> = if row.tells_usage { fake.clone() } else { Arc::new(Silent(fake.clone())) };
+        let server = Served::in_place_of(row, behind).await;
         let host = provider(kind.name, &format!("base_url = '{}'", server.url()));
         let mut subject = Subject::new(&*host).model("m").running(move || fake.running());
         if host.serves().contains(Operation::Chat) {
@@ -82,11 +99,25 @@ async fn the_engine_conforms() {
     let long = ChatRequest::new("Tell me a long story.").temperature(0.0).max_tokens(1500).extra("ignore_eos", true);
     let too_long = ChatRequest::new("The capital of France is Paris. ".repeat(400));
     Subject::new(&engine)
-        .only([Operation::Chat, Operation::Tokenize])
+        .only([Operation::Chat, Operation::Tokenize, Operation::Models])
         .says("The capital of France is Paris.")
         .asked_for_long(long)
         .running(|| engine.running())
         .refuses(too_long, Kind::ContextLength)
+        .conforms()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_engine_conforms_with_a_model_that_embeds() {
+    let config = Config { role: Some("embedding".into()), threads: Some(2), ..Config::default() };
+    let engine = EngineProvider::new(config).unwrap();
+    engine.life().unwrap().load().await.unwrap();
+    Subject::new(&engine)
+        .only([Operation::Embed, Operation::Tokenize, Operation::Models])
+        .refuses(ChatRequest::new("something that nobody else should ever read"), Kind::Unsupported)
+        .refuses(EmbedRequest::new(["word ".repeat(9000)]), Kind::ContextLength)
         .conforms()
         .await
         .unwrap();
@@ -115,7 +146,7 @@ impl Provider for Bad {
 
 impl Bad {
     async fn answer(&self, call: &Call) -> Result<Reply> {
-        use llm_core::{Error, Event::*, FinishReason::Stop, Frame};
+        use llm_core::{Error, Event::*, FinishReason::Stop};
         let question = call.chat()?.last_text();
         let is_whole = call.delivery == llm_core::Delivery::Whole;
         if question.starts_with("refuse") {
@@ -175,7 +206,7 @@ struct Muddled;
 
 impl Provider for Muddled {
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
-        use llm_core::{Embeddings, Frame, Ranked, Ranking, Request, Tokens};
+        use llm_core::{Embeddings, Ranked, Ranking, Request, Tokens};
         let place = |index, relevance_score| Ranked { index, relevance_score, ..Ranked::default() };
         Box::pin(async move {
             Ok(Reply::of(match call.request()? {
