@@ -21,7 +21,11 @@ pub const FAKE: Kind = Kind {
 };
 
 fn build(table: &Table) -> Result<Arc<dyn Provider>> {
-    Ok(Arc::new(Fake::new(settings(table)?)))
+    let config: Config = settings(table)?;
+    if config.vector_len == 0 {
+        return Err(Error::config("must be at least 1").at("vector_len"));
+    }
+    Ok(Arc::new(Fake::new(config)))
 }
 
 /// How it behaves.
@@ -48,7 +52,7 @@ pub struct Config {
     pub limit: usize,
     /// Says that it is being loaded, always.
     pub loading: bool,
-    /// The length of its vectors.
+    /// The length of its vectors, at least 1.
     pub vector_len: usize,
     /// Its context window in tokens (a word is a token).
     pub max_model_len: u32,
@@ -162,10 +166,10 @@ impl Fake {
 
     /// Texts that share words have similar vectors.
     fn vectors(&self, input: &[String]) -> Embeddings {
-        let bucket =
-            |word: &str| word.bytes().fold(7usize, |h, b| h.wrapping_mul(31) ^ b as usize) % self.config.vector_len;
+        let length = self.config.vector_len.max(1);
+        let bucket = |word: &str| word.bytes().fold(7usize, |h, b| h.wrapping_mul(31) ^ b as usize) % length;
         let vector = |text: &String| {
-            let mut v = vec![0f32; self.config.vector_len];
+            let mut v = vec![0f32; length];
             text.split_whitespace().for_each(|w| v[bucket(w)] += 1.0);
             let norm = v.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
             v.into_iter().map(|x| x / norm).collect()
@@ -256,5 +260,19 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn vectors_without_numbers_are_refused_where_they_are_configured_and_panic_nowhere() {
+        let error = (FAKE.build)(&"vector_len = 0".parse().unwrap()).err().unwrap();
+        assert_eq!((error.to_string(), error.kind()), ("vector_len: must be at least 1".into(), ErrorKind::Config));
+        let fake = Fake::new(Config { vector_len: 0, ..Config::default() });
+        let call = Call::new(EmbedRequest::new(["a text"]), Delivery::Whole);
+        assert!(fake.call(&call).await.is_ok());
     }
 }
