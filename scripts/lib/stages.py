@@ -52,12 +52,13 @@ def deny():
 
 def features():
     """llm-core with all of its features, without any, and with each alone: programs take one, and the workspace's own crates
-    take few. What all of them show is the public API."""
+    take few. What all of them show is the public API. The programs are built without theirs too: that is the gateway alone."""
     manifest = tomllib.loads((ROOT / "crates/llm-core/Cargo.toml").read_text())
-    alone = ["", *manifest["features"]]
+    alone = ["", *(feature for feature, others in manifest["features"].items() if feature != "default" or others)]
     check = ["cargo", "clippy", "-p", "llm-core", "--profile", "fast", "--no-default-features", "--features"]
-    whole = ["cargo", "test", "-p", "llm-core", "--profile", "fast", "--all-features", "--lib"]
-    return [whole, *([*check, feature, "--", "-D", "warnings"] for feature in alone), ["scripts/public-api"]]
+    test = ["cargo", "test", "-p", "llm-core", "--profile", "fast", "--lib"]
+    programs = ["cargo", "clippy", "-p", "llm-cli", "-p", "llm-server", "--profile", "fast", "--no-default-features", "--", "-D", "warnings"]
+    return [[*test, "--all-features"], [*test, "--no-default-features"], programs, *([*check, feature, "--", "-D", "warnings"] for feature in alone), ["scripts/public-api"]]
 
 
 def docs():
@@ -86,7 +87,7 @@ STAGES = {stage.name: stage for stage in [
     Stage("vllm", "against two real vLLMs on the CPU", lambda: stories(shares_vllm), 20, needs=("build",), pair=True),
     Stage("house", "the whole over real sockets", lambda: stories(lambda name: not shares_vllm(name) and not owns_vllm(name)), 20, needs=("build",)),
     Stage("vllm-own", "vLLMs that a test starts and kills", lambda: stories(owns_vllm), 20, needs=("build",)),
-    Stage("features", "llm-core with each feature, and its public API", features, 20, needs=("tools",)),
+    Stage("features", "what is built without features and with each, and the public API", features, 20, needs=("tools",)),
     Stage("docs", "cargo doc, doc tests", docs, 15, needs=("tools",)),
     Stage("run", "make run's own way to one answer", lambda: [["scripts/run", "--once"]], 10, needs=("build",)),
     Stage("coverage", "the lines of llm-core that its tests run", lambda: [["scripts/setup", "tarpaulin"], ["scripts/coverage"]], 30, needs=("tools",)),
