@@ -12,19 +12,23 @@ const LEAST: usize = 16;
 /// Learns how long a prompt row takes on this machine with this model.
 pub(super) struct Pace {
     seconds_per_row: Option<f64>,
+    /// Whether that is more than the first batch's word.
+    is_warm: bool,
     batch: usize,
 }
 
 impl Pace {
     pub(super) fn new(batch: usize) -> Pace {
-        Pace { seconds_per_row: None, batch }
+        Pace { seconds_per_row: None, is_warm: false, batch }
     }
 
     pub(super) fn note(&mut self, rows: usize, took: Duration) {
         // A few rows tell more of the cost of a step than of a row.
         if rows >= LEAST {
             let new = took.as_secs_f64() / rows as f64;
-            let old = self.seconds_per_row.unwrap_or(new);
+            // The first batch also brings the weights into memory, and the second knows better.
+            let old = self.seconds_per_row.filter(|_| self.is_warm).unwrap_or(new);
+            self.is_warm = self.seconds_per_row.is_some();
             self.seconds_per_row = Some(old + (new - old) / 4.0);
         }
     }
@@ -58,6 +62,16 @@ mod tests {
         assert_eq!(pace.rows(3), LEAST);
         pace.note(2, Duration::from_millis(900));
         assert_eq!(pace.rows(0), 100);
+    }
+
+    #[test]
+    fn what_the_first_batch_took_is_forgotten_after_the_second() {
+        let mut pace = Pace::new(512);
+        pace.note(64, Duration::from_millis(640));
+        pace.note(100, Duration::from_millis(400));
+        assert_eq!(pace.rows(0), 250);
+        pace.note(250, Duration::from_millis(2000));
+        assert_eq!(pace.rows(0), 200, "later ones count a quarter");
     }
 
     #[test]
