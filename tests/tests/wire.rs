@@ -189,24 +189,60 @@ async fn a_head_that_never_ends_is_given_up_and_a_body_is_told_that_it_was() {
     assert!(told.is_empty() || told.starts_with("HTTP/1.1 431"), "{told}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_reads_nothing_is_given_up_and_its_upstream_with_it() {
-    let upstream = Upstream::start().await.unwrap();
-    let house = House::of(&format!(
-        "[server]\nwrite_timeout_s = 1\n[models.m]\nprovider = 'vllm'\nbase_url = '{}'",
-        upstream.url()
-    ));
-    let mut stream = open(&house).await;
-    let endless = body(r#","stream":true,"user":"chunks=100000000""#);
-    stream.write_all(question("", &endless).as_bytes()).await.unwrap();
-    upstream.seen().until(PATIENCE, |tally| tally.open == 1).await.expect("it is asked");
-    upstream.seen().until(PATIENCE, |tally| tally.left == 1).await.expect("it is told that nobody reads");
+/// The same question in a body of chunks, which goes to hyper.
+fn chunked(body: &str) -> String {
+    let length = body.len();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n";
+    format!("{head}\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
+}
+
+async fn until_its_turn_is_free(house: &House) {
     let since = Instant::now();
     while house.gateway.models()[0].running > 0 {
         assert!(since.elapsed() < PATIENCE, "its turn is still taken");
         tokio::task::yield_now().await;
     }
-    drop(stream);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_is_given_up_and_its_upstream_with_it() {
+    let upstream = Upstream::start().await.unwrap();
+    let house = House::of(&format!(
+        "[server]\nwrite_timeout_s = 1\n[models.m]\nprovider = 'vllm'\nbase_url = '{}'\nhealth = {{ canary = false }}",
+        upstream.url()
+    ));
+    let endless = body(r#","stream":true,"user":"chunks=100000000""#);
+    let ways = [question("", &endless), chunked(&endless), question("connection: close\r\n", &endless)];
+    for (before, request) in ways.iter().enumerate() {
+        let mut stream = open(&house).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        upstream.seen().until(PATIENCE, |tally| tally.arrived == before + 1).await.expect("it is asked");
+        upstream.seen().until(PATIENCE, |tally| tally.left == before + 1).await.expect("it is told that nobody reads");
+        until_its_turn_is_free(&house).await;
+        drop(stream);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_in_mid_stream_is_noticed_whichever_way_it_asked() {
+    let upstream = Upstream::start().await.unwrap();
+    let house = House::of(&format!(
+        "[models.m]\nprovider = 'vllm'\nbase_url = '{}'\nhealth = {{ canary = false }}",
+        upstream.url()
+    ));
+    let silent = body(r#","stream":true,"user":"chunks=9 hang_after=2""#);
+    let ways = [question("", &silent), chunked(&silent), question("connection: close\r\n", &silent)];
+    for (before, request) in ways.iter().enumerate() {
+        let mut stream = open(&house).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains("data: ") {
+            assert!(stream.read_buf(&mut said).await.unwrap() > 0, "closed too early");
+        }
+        drop(stream);
+        upstream.seen().until(PATIENCE, |tally| tally.left == before + 1).await.expect("it is told");
+        until_its_turn_is_free(&house).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Listening sockets, one per thread on the same address, and the connections they accept.
 mod answer;
 mod head;
+mod stall;
 mod straight;
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::api::Routes;
+use stall::Stall;
 use straight::{Ended, Patience, Straight};
 
 /// Connections that wait for an accept; a burst of clients must not be refused.
@@ -112,13 +114,15 @@ pub(crate) async fn serve(
 async fn connection(stream: TcpStream, routes: Routes, limits: Limits, stop: watch::Receiver<bool>, _open: Open) {
     let _ = stream.set_nodelay(true); // a token is smaller than a packet
     if let Some(tls) = limits.tls.load_full() {
-        let shaken = tokio::time::timeout(limits.header_timeout, TlsAcceptor::from(tls).accept(stream)).await;
+        let shake = TlsAcceptor::from(tls).accept(Stall::new(stream, limits.write_timeout));
+        let shaken = tokio::time::timeout(limits.header_timeout, shake).await;
         if let Ok(Ok(stream)) = shaken {
             elsewhere(TokioIo::new(stream), routes, limits.header_timeout, stop).await;
         }
         return;
     }
     let Some(app) = routes.models().cloned() else {
+        let stream = Stall::new(stream, limits.write_timeout);
         return elsewhere(TokioIo::new(stream), routes, limits.header_timeout, stop).await;
     };
     let patience = Patience { head: limits.header_timeout, body: limits.body_timeout, write: limits.write_timeout };
@@ -127,6 +131,7 @@ async fn connection(stream: TcpStream, routes: Routes, limits: Limits, stop: wat
         Ended::Closed => {}
         Ended::Elsewhere(stream, read) => {
             let (reader, writer) = stream.into_split();
+            let writer = Stall::new(writer, limits.write_timeout);
             let io = tokio::io::join(std::io::Cursor::new(read).chain(reader), writer);
             elsewhere(TokioIo::new(io), routes, limits.header_timeout, stop).await;
         }
