@@ -199,15 +199,12 @@ impl Secrets<'_> {
     /// # Errors
     /// `Config` if that file cannot be read, or is empty: an empty key would let everybody in.
     pub fn key(&self) -> Result<Option<Secret>> {
-        if let Some(key) = (self.0)("LLM_API_KEY") {
-            return match key.trim() {
-                "" => Ok(None), // compose files pass unset variables on as empty ones
-                key => Ok(Some(Secret::new(key))),
-            };
+        // Compose files pass unset variables on as empty ones.
+        let set = |name: &str| (self.0)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        if let Some(key) = set("LLM_API_KEY") {
+            return Ok(Some(Secret::new(key)));
         }
-        let Some(path) = (self.0)("LLM_API_KEY_FILE").filter(|p| !p.is_empty()).map(PathBuf::from) else {
-            return Ok(None);
-        };
+        let Some(path) = set("LLM_API_KEY_FILE").map(PathBuf::from) else { return Ok(None) };
         let wrong = |why: String| Error::config(why).at("LLM_API_KEY_FILE");
         let key = std::fs::read_to_string(&path).map_err(|e| wrong(format!("cannot read {}: {e}", path.display())))?;
         match key.trim() {
@@ -252,5 +249,32 @@ mod tests {
         assert!(Config::take(&mut table).unwrap_err().to_string().starts_with("server: unknown field `lissten`"));
         let env = |name: &str| (name == "LLM_LISTEN").then(|| "nowhere".to_owned());
         assert!(Config::default().with_env(&env).unwrap_err().to_string().starts_with("LLM_LISTEN: "));
+    }
+
+    #[test]
+    fn the_key_may_stand_in_a_file_and_an_empty_variable_does_not_hide_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let key = |variable: Option<&'static str>, file: &str| {
+            std::fs::write(&path, file).unwrap();
+            let env = |name: &str| match name {
+                "LLM_API_KEY" => variable.map(str::to_owned),
+                "LLM_API_KEY_FILE" => Some(path.display().to_string()),
+                _ => None,
+            };
+            let key = Config::default().with_env(&env)?.api_key;
+            Ok::<_, Error>(key.map(|key| key.reveal().to_owned()))
+        };
+        for empty in [None, Some(""), Some(" ")] {
+            assert_eq!(key(empty, "sk-file\n").unwrap().as_deref(), Some("sk-file"), "{empty:?}");
+        }
+        assert_eq!(key(Some("sk-env"), "sk-file").unwrap().as_deref(), Some("sk-env"));
+        let error = key(Some(""), "\n").unwrap_err().to_string();
+        assert!(error.starts_with("LLM_API_KEY_FILE: ") && error.ends_with("is empty"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        let gone = |name: &str| (name == "LLM_API_KEY_FILE").then(|| path.display().to_string());
+        let error = Config::default().with_env(&gone).unwrap_err().to_string();
+        assert!(error.starts_with("LLM_API_KEY_FILE: cannot read "), "{error}");
+        assert!(Config::default().with_env(&|_| Some(String::new())).unwrap().api_key.is_none());
     }
 }

@@ -77,6 +77,10 @@ impl Keys {
     /// # Errors
     /// `Config`, with the file and what is wrong in it.
     pub(crate) fn of(config: &Config) -> Result<Keys> {
+        if config.api_key.as_ref().is_some_and(|key| key.reveal().trim().is_empty()) {
+            let message = "is empty, and would let in whoever sends an empty key: give one, or leave the setting out";
+            return Err(Error::config(message).at("server.api_key"));
+        }
         let named = config.keys.as_deref().map(read).transpose().map_err(|e| e.at("server.keys"))?;
         Ok(Keys { shared: config.api_key.clone(), named: named.unwrap_or_default() })
     }
@@ -172,6 +176,15 @@ mod tests {
             assert_eq!(shared.caller(wrong).unwrap_err().kind(), Kind::Unauthorized);
         }
         assert!(Keys::default().caller(None).is_ok() && Keys::default().are_open());
+    }
+
+    #[test]
+    fn an_empty_key_is_a_mistake_and_no_key() {
+        for empty in ["", " \t"] {
+            let config = Config { api_key: Some(Secret::new(empty)), ..Config::default() };
+            let error = Keys::of(&config).err().unwrap().to_string();
+            assert!(error.starts_with("server.api_key: is empty"), "{error}");
+        }
     }
 
     #[test]
