@@ -41,15 +41,15 @@ pub fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Composed> {
 }
 
 impl Composed {
-    /// Builds and starts it, with as many open files as the process may have. A server that others can reach and that has no key makes one, in this file; whether it is
-    /// new is told, so that the door can print it once.
+    /// Builds and starts it, with as many open files as the process may have. A server that others can reach and that has
+    /// no key makes one, in this file; whether it is new is told, so that the door can print it once.
     ///
     /// # Errors
     /// `Config`, with the place of what is wrong.
-    pub fn start(mut self, kinds: &[Kind], key_file: &Path) -> Result<(Server, Option<String>)> {
+    pub fn start(mut self, kinds: &[Kind], key_file: Option<&Path>) -> Result<(Server, Option<String>)> {
         let mut new_key = None;
         if self.server.is_exposed() && self.server.has_no_key() {
-            let (key, is_new) = key::kept(key_file)?;
+            let (key, is_new) = key::kept(key_file.ok_or_else(key::homeless)?)?;
             new_key = is_new.then(|| key.reveal().to_owned());
             self.server.api_key = Some(key);
         }

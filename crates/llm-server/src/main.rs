@@ -35,9 +35,9 @@ fn run() -> llm_core::Result<()> {
         return Ok(());
     };
     let (composed, file, key_file) = read(&arguments)?;
-    let (server, new_key) = composed.start(KINDS, &key_file)?;
-    if let Some(key) = new_key {
-        eprintln!("the key that clients must send, told only now and kept in {}: {key}", key_file.display());
+    let (server, new_key) = composed.start(KINDS, key_file.as_deref())?;
+    if let (Some(key), Some(file)) = (new_key, key_file) {
+        eprintln!("the key that clients must send, told only now and kept in {}: {key}", file.display());
     }
     eprintln!("listening on http://{}", server.address);
     let again = move || read(&arguments).map(|(composed, ..)| composed).map_err(|error| error.to_string());
@@ -45,8 +45,8 @@ fn run() -> llm_core::Result<()> {
     llm_server::until_signal(server, Reload::new(files, again))
 }
 
-/// The configuration, the file it stands in if there is one, and the file of a key of the server's own making.
-fn read(arguments: &Arguments) -> llm_core::Result<(Composed, Option<PathBuf>, PathBuf)> {
+/// The configuration, the file it stands in if there is one, and the place for a key of the server's own making.
+fn read(arguments: &Arguments) -> llm_core::Result<(Composed, Option<PathBuf>, Option<PathBuf>)> {
     let environment = Environment::of_process()?;
     let lookup = |name: &str| match (name, &arguments.listen) {
         ("LLM_LISTEN", Some(listen)) => Some(listen.clone()),

@@ -45,9 +45,9 @@ fn run(matches: &ArgMatches) -> Run {
         .init();
     let environment = Environment::of_process()?;
     let key_file = key::file(&|name| environment.get(name));
-    let (server, new_key) = house.composed.start(&engine::kinds(), &key_file)?;
-    if let Some(key) = new_key {
-        talk::note(&format!("the key that clients must send, told only now and kept in {}:", key_file.display()));
+    let (server, new_key) = house.composed.start(&engine::kinds(), key_file.as_deref())?;
+    if let (Some(key), Some(file)) = (new_key, key_file) {
+        talk::note(&format!("the key that clients must send, told only now and kept in {}:", file.display()));
         talk::note(&key);
     }
     greet(&server);
