@@ -194,6 +194,18 @@ async fn the_key_opens_every_route_but_health_and_readiness_which_are_open() {
     }
 }
 
+#[tokio::test]
+async fn a_name_that_is_no_text_is_no_model_and_needs_the_key_as_every_name_does() {
+    let house = fake("[server]\napi_key = 'sk-good'");
+    let url = house.url() + "/v1/models/%ff";
+    let refused = http::client().get(&url).send().await.unwrap();
+    assert_eq!(error_of(refused).await.0, 401);
+    let missing = http::client().get(&url).bearer_auth("sk-good").send().await.unwrap();
+    let (status, error) = error_of(missing).await;
+    assert_eq!((status, &error["code"]), (404, &json!("model_not_found")));
+    assert!(error["message"].as_str().unwrap().ends_with("there are: fake"), "{error}");
+}
+
 #[test]
 fn it_does_not_start_open_where_others_can_reach_it() {
     let config = llm_server::Config { listen: "0.0.0.0:0".parse().unwrap(), metrics: None, ..Default::default() };

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
@@ -200,11 +201,17 @@ async fn list_models(app: Arc<App>, dialect: &'static dyn Dialect, request: Requ
     listed.map_or_else(|e| refusal::response(dialect, &e), |bytes| in_json(StatusCode::OK, bytes))
 }
 
-async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
+/// A name that is no text is nobody's, as any other that is not known.
+async fn one_model(
+    State(app): State<Arc<App>>,
+    id: std::result::Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
     guarded(&app, &request, || {
         let known = || app.gateway.models().into_iter().map(|m| m.id).collect::<Vec<_>>().join(", ");
         let missing =
             || Error::new(Kind::NotFound, format!("no such model; there are: {}", known())).code("model_not_found");
+        let Path(id) = id.map_err(|_| missing())?;
         let card = models::one(&app.gateway, &id, app.since).ok_or_else(missing)?;
         Ok(json(StatusCode::OK, &serde_json::json!(card)))
     })
