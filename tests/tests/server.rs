@@ -6,7 +6,7 @@ use llm_core::Config;
 use llm_tests::house::House;
 use llm_tests::http;
 use llm_tests::raw::{Raw, Step, answer, chunk, events_in_chunks};
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 const WHOLE: &str = r#"{"id":"x", "choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop","odd":[1,  2]}],"usage":{"prompt_tokens":1,"completion_tokens":1},"unknown":{"a":null}}"#;
@@ -228,6 +228,45 @@ async fn a_request_id_is_accepted_made_and_passed_on() {
     let made = ask("").await.unwrap().headers()["x-request-id"].to_str().unwrap().to_owned();
     assert!(made.len() == 24 && posted(&raw)[1].contains(&made));
     assert_ne!(ask("with blanks").await.unwrap().headers()["x-request-id"], "with blanks");
+}
+
+#[tokio::test]
+async fn every_answer_has_a_request_id_whatever_it_answers() {
+    let house = fake("[server]\napi_key = 'sk-good'");
+    let chat = "/v1/chat/completions";
+    let get =
+        ["/v1/models", "/v1/models/fake", "/v1/models/none", "/v1/models/%ff", "/health", "/healthz", "/ready", "/metrics"];
+    let others = ["/", "/api/version", "/api/ps", "/api/tags", "/nope", chat];
+    let post = [chat, "/v1/embeddings", "/tokenize", "/api/chat", "/api/show", "/v1/models", "/nope"];
+    let gets = get.into_iter().chain(others).map(|path| (Method::GET, path));
+    let client = http::client();
+    for (method, path) in gets.chain(post.map(|path| (Method::POST, path))) {
+        let ask = |id: &'static str, key: &'static str| {
+            let request = client.request(method.clone(), format!("{}{path}", house.url())).bearer_auth(key);
+            let request = if id.is_empty() { request } else { request.header("x-request-id", id) };
+            async move { request.body("{}").send().await.unwrap().headers()["x-request-id"].to_str().unwrap().to_owned() }
+        };
+        for key in ["sk-good", "sk-bad"] {
+            assert_eq!(ask("mine-1", key).await, "mine-1", "{method} {path}");
+            let (made, again) = (ask("", key).await, ask("", key).await);
+            assert!(made.len() == 24 && made != again, "{method} {path}: {made}");
+            assert_eq!(ask("with blanks", key).await.len(), 24, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_counted_on_every_route_that_wants_one() {
+    let house = fake("[server]\napi_key = 'sk-good'");
+    let paths = ["/v1/models", "/v1/models/fake", "/metrics", "/api/ps", "/api/tags"];
+    for path in paths {
+        let refused = http::client().get(house.url() + path).bearer_auth("sk-bad").send().await.unwrap();
+        assert_eq!(refused.status(), 401, "{path}");
+    }
+    let metrics = http::client().get(house.url() + "/metrics").bearer_auth("sk-good").send().await.unwrap();
+    let counted = format!("llm_refusals_total{{reason=\"unauthorized\"}} {}", paths.len());
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.contains(&counted), "{metrics}");
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use llm_core::dialect::{self, DIALECTS, Dialect};
 use llm_core::{Error, Gateway, Kind, Operation, Result};
 use serde_json::Value;
 
-use crate::ask::{self, Door, Question};
+use crate::ask::{self, Door, Question, REQUEST_ID};
 use crate::asked::Asked;
 use crate::keys::Keys;
 use crate::proxies::{IsTrusted, Proxies};
@@ -59,12 +59,16 @@ impl App {
         Ok(if peer == IsTrusted(true) { named.or_else(|| self.proxies.caller(asked)) } else { named })
     }
 
-    /// Whether these headers carry a key.
+    /// Whether a request carries a key; one that does not is noted.
     ///
     /// # Errors
     /// `Unauthorized`.
-    pub(crate) fn opens_for(&self, headers: &HeaderMap) -> Result<()> {
-        self.keys.load().caller(Asked::of(headers).key()).map(drop)
+    pub(crate) fn opens_for(&self, request: &Request) -> Result<()> {
+        let asked = Asked::of(request.headers());
+        let refused = |error: &Error| {
+            self.telemetry.refused(asked.id().unwrap_or_default(), request.uri().path(), error);
+        };
+        self.keys.load().caller(asked.key()).map(drop).inspect_err(refused)
     }
 }
 
@@ -115,7 +119,15 @@ impl Routes {
         let is_foreign = self.is_shared && cors::is_foreign(request.headers());
         match (self.app, asked(request.method().as_str(), request.uri().path())) {
             (Some(app), Some(door)) if !is_foreign => Ok(answer(app, door, request.map(Body::new)).await),
-            _ => TowerToHyperService::new(self.router).call(request).await,
+            _ => {
+                // Whoever stands behind this finds the id in the request, made or taken over.
+                let id = ask::id_of(&Asked::of(request.headers()));
+                let id = HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-")); // it is graphic
+                request.headers_mut().insert(REQUEST_ID, id.clone());
+                let mut response = TowerToHyperService::new(self.router).call(request).await?;
+                response.headers_mut().insert(REQUEST_ID, id);
+                Ok(response)
+            }
         }
     }
 }
@@ -196,7 +208,7 @@ pub(crate) async fn collect(config: &Config, headers: &HeaderMap, body: Body) ->
 }
 
 async fn list_models(app: Arc<App>, dialect: &'static dyn Dialect, request: Request) -> Response {
-    let key = app.opens_for(request.headers());
+    let key = app.opens_for(&request);
     let listed = key.and_then(|()| models::list(&app.gateway, dialect, app.since));
     listed.map_or_else(|e| refusal::response(dialect, &e), |bytes| in_json(StatusCode::OK, bytes))
 }
@@ -263,7 +275,7 @@ fn dialect_of(path: &str) -> &'static dyn Dialect {
 
 /// For those who have the key, or when there is none.
 fn guarded(app: &App, request: &Request, answer: impl FnOnce() -> Result<Response>) -> Response {
-    app.opens_for(request.headers()).and_then(|()| answer()).unwrap_or_else(|e| refuse(&e))
+    app.opens_for(request).and_then(|()| answer()).unwrap_or_else(|e| refuse(&e))
 }
 
 fn refuse(error: &Error) -> Response {

@@ -15,7 +15,8 @@ use crate::asked::Asked;
 use crate::line::{self, Line};
 use crate::refusal;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Names a request, in its answer and in the log.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Where a question is posted.
 pub(crate) type Door = (Operation, &'static str, &'static dyn Dialect);
@@ -52,7 +53,7 @@ pub(crate) enum Payload {
 impl Question {
     /// A question at this door.
     pub(crate) fn new((operation, path, dialect): Door, asked: &Asked<'_>, caller: Option<Arc<str>>) -> Question {
-        let id = asked.id().map_or_else(|| new_id(fastrand::u128(..)), str::to_owned);
+        let id = id_of(asked);
         let (session, patience, trace, caching) = (asked.session(), asked.patience(), asked.trace(), asked.caching());
         Question { operation, dialect, path, id, session, patience, trace, caching, caller }
     }
@@ -122,6 +123,11 @@ fn told(call: &Call, headers: &mut HeaderMap) {
             headers.append(HeaderName::from_static("x-llm-warning"), value);
         }
     }
+}
+
+/// The client's own id of a request, or a new one.
+pub(crate) fn id_of(asked: &Asked<'_>) -> String {
+    asked.id().map_or_else(|| new_id(fastrand::u128(..)), str::to_owned)
 }
 
 /// 24 hexadecimal digits, by hand: the formatting machinery takes ten times as long.

@@ -36,7 +36,7 @@ async fn version() -> Response {
 
 /// Nobody's client needs to know; those that ask show what it says.
 async fn running(State(app): State<Arc<App>>, request: Request) -> Response {
-    let is_known = app.opens_for(request.headers());
+    let is_known = app.opens_for(&request);
     is_known.map_or_else(|e| refuse(&e), |()| answer(StatusCode::OK, &json!({"models": []})))
 }
 
@@ -45,7 +45,7 @@ async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 async fn shown(app: &App, request: Request) -> Result<Value> {
-    app.opens_for(request.headers())?;
+    app.opens_for(&request)?;
     let (head, body) = request.into_parts();
     let bytes = collect(&app.config, &head.headers, body).await?;
     let wrong = |e| Error::invalid("the body is not valid JSON").code("invalid_json").because(e);
