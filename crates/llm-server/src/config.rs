@@ -6,6 +6,10 @@ use llm_core::gateway::variables::Variable;
 use llm_core::{Error, Result, secret::Secret};
 use serde::{Deserialize, Serialize};
 
+use crate::keys::Keys;
+use crate::proxies::Proxies;
+use crate::{cors, tls};
+
 /// The variables of the server and of whoever starts it, for `.env.example` and `llm config`.
 pub const VARIABLES: &[Variable] = &[
     Variable::new("LLM_CONFIG", "a TOML file that says more than variables can: several models, queues, fallbacks", ""),
@@ -155,6 +159,23 @@ impl Config {
             self.api_key = Some(key);
         }
         Ok(self)
+    }
+
+    /// Reads what the settings name, and starts nothing: the keys, the proxies, the certificate, the pages that may ask.
+    ///
+    /// ```
+    /// let config = llm_server::Config { cors: vec!["x".into()], ..Default::default() };
+    /// assert!(config.check().unwrap_err().to_string().starts_with("server.cors: "));
+    /// ```
+    ///
+    /// # Errors
+    /// `Config`, with the setting.
+    pub fn check(&self) -> Result<()> {
+        Keys::of(self)?;
+        let within = |error: Error| error.at("server");
+        Proxies::of(&self.trusted_proxies).map_err(within)?;
+        tls::of(self).map_err(within)?;
+        cors::layer(&self.cors).map(drop).map_err(within)
     }
 
     /// The settings in which another differs; a key that it does not name is one that was made.

@@ -35,8 +35,9 @@ pub struct Server {
 /// Starts serving a gateway; returns as soon as connections are accepted. Models load meanwhile.
 ///
 /// # Errors
-/// `Config` if an address cannot be had, or others could reach a server that has no key.
+/// `Config` if a setting is wrong, an address cannot be had, or others could reach a server that has no key.
 pub fn start(config: Config, gateway: Arc<Gateway>, telemetry: Arc<Telemetry>) -> Result<Server> {
+    config.check()?;
     if config.is_exposed() && config.has_no_key() {
         let message =
             format!("{} can be reached from other machines, and no key is set: set LLM_API_KEY", config.listen);
@@ -117,6 +118,7 @@ impl Server {
     }
 
     fn apply(&self, composed: &Composed) -> Result<()> {
+        composed.server.check()?; // most of it changes with the next start, which shall not fail then
         // A certificate that was renewed stands in the same files; where there was none, clients speak plainly.
         let certificate = tls::of(&self.app.config).map_err(|e| e.at("server"))?;
         let keys = Keys::of(&self.app.config)?;

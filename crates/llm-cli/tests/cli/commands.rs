@@ -100,6 +100,21 @@ fn a_wrong_configuration_is_named_with_its_place() {
 }
 
 #[test]
+fn a_check_names_what_is_wrong_of_the_server_too() {
+    for (setting, says) in [
+        ("cors = ['x']", "server.cors: \"x\" is no origin"),
+        ("keys = '/no/such.toml'", "server.keys: /no/such.toml: cannot be read"),
+        ("tls_cert = 'cert.pem'", "server.tls_key: is missing"),
+        ("trusted_proxies = ['nginx']", "server.trusted_proxies: \"nginx\" is no address"),
+        ("api_key = ''", "server.api_key: is empty"),
+    ] {
+        let ran = Program::configured(&format!("[server]\n{setting}\n[models.x]\nprovider = 'fake'")).run(&["check"]);
+        assert_eq!(ran.code, 2, "{setting}: {ran:?}");
+        assert!(ran.err.contains(says), "{setting}: {}", ran.err);
+    }
+}
+
+#[test]
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let out = Program::new().run(&["completions", shell]).out;

@@ -1,11 +1,12 @@
 //! A server that runs while its configuration changes.
-use std::process::Child;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures_util::StreamExt;
 use llm_tests::http;
 
-use crate::commands::serving;
 use crate::program::{Program, SOON, ended};
 
 const ONE: &str = "[models.a]\nprovider = 'fake'\nsays = 'one two three four five'\neach_ms = 100\n";
@@ -23,15 +24,34 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 fn signal(child: &Child, name: &str) {
-    let sent = std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
+}
+
+/// Starts a server and waits until it says where it listens; what it says then is gathered too.
+fn told(mut serve: Command) -> (Child, String, Arc<Mutex<String>>) {
+    let mut child = serve.spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = Arc::new(Mutex::new(String::new()));
+    let gathered = said.clone();
+    std::thread::spawn(move || {
+        lines.map_while(Result::ok).for_each(|line| *gathered.lock().unwrap() += &format!("{line}\n"));
+    });
+    let url = || {
+        let said = said.lock().unwrap();
+        let address = said.lines().find_map(|line| line.strip_prefix("listening on "))?;
+        address.split(';').next().map(str::to_owned)
+    };
+    until("it says where it listens", || url().is_some());
+    let url = url().unwrap();
+    (child, url, said)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_changes_is_applied_while_answers_run_and_a_wrong_one_changes_nothing() {
     let program = Program::configured(ONE);
     let write = |text: &str| std::fs::write(program.path("llm.toml"), text).unwrap();
-    let (mut child, url) = serving(program.command(&["serve", "--listen", "127.0.0.1:0", "--metrics", "off"]));
+    let (mut child, url, said_to_us) = told(program.command(&["serve", "--listen", "127.0.0.1:0", "--metrics", "off"]));
     let body = r#"{"model":"a","stream":true,"messages":[{"role":"user","content":"?"}]}"#;
     let asked = http::client().post(format!("{url}/v1/chat/completions")).body(body).send().await.unwrap();
     let mut stream = asked.bytes_stream();
@@ -49,6 +69,12 @@ async fn a_file_that_changes_is_applied_while_answers_run_and_a_wrong_one_change
     let is_told = || http::get(&format!("{url}/metrics")).1.contains("llm_config_last_reload_successful 0");
     until("the mistake is told", is_told);
     assert!(models(&url).contains("\"b\"") && !models(&url).contains("\"c\""));
+
+    // What is wrong of the server's own settings would be found out by the next start, and not before.
+    write(&format!("[server]\ncors = ['x']\n{}", ONE.replace("models.a", "models.e")));
+    signal(&child, "-HUP");
+    until("the wrong origin is told", || said_to_us.lock().unwrap().contains("server.cors: "));
+    assert!(models(&url).contains("\"b\"") && !models(&url).contains("\"e\""));
 
     // A signal does not wait for the next look.
     write(&ONE.replace("models.a", "models.d"));
