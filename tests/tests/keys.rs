@@ -52,7 +52,8 @@ async fn ask_as(house: &House, user: &str, connection: &str) -> StatusCode {
 #[tokio::test]
 async fn a_trusted_proxy_says_who_asks_and_nobody_else_does() {
     let limited = "[quota]\nrequests_per_minute = 1\n[models.m]\nprovider = 'fake'\nsays = 'hi'";
-    let trusting = House::of(&format!("[server]\ntrusted_proxies = ['127.0.0.0/8']\n{limited}"));
+    let proxies = "trusted_proxies = ['127.0.0.0/8']\n";
+    let trusting = House::of(&format!("[server]\n{proxies}trusted_user_header = 'X-Forwarded-User'\n{limited}"));
     // One way is straight on the socket, the other is hyper's.
     for (connection, users) in [("keep-alive", ["alice", "bob"]), ("close", ["carol", "dave"])] {
         for user in users {
@@ -60,7 +61,11 @@ async fn a_trusted_proxy_says_who_asks_and_nobody_else_does() {
             assert_eq!(ask_as(&trusting, user, connection).await, StatusCode::TOO_MANY_REQUESTS, "{user}");
         }
     }
-    let wary = House::of(&format!("[server]\ntrusted_proxies = ['192.0.2.1']\n{limited}"));
+    let wary = House::of(&format!("[server]\ntrusted_proxies = ['192.0.2.1']\ntrusted_user_header = 'x-forwarded-user'\n{limited}"));
     assert_eq!(ask_as(&wary, "alice", "keep-alive").await, StatusCode::OK);
     assert_eq!(ask_as(&wary, "bob", "close").await, StatusCode::TOO_MANY_REQUESTS);
+    // A proxy that names nobody passes on what its client says, which is no name then.
+    let plain = House::of(&format!("[server]\n{proxies}{limited}"));
+    assert_eq!(ask_as(&plain, "alice", "keep-alive").await, StatusCode::OK);
+    assert_eq!(ask_as(&plain, "bob", "close").await, StatusCode::TOO_MANY_REQUESTS);
 }

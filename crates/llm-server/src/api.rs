@@ -45,9 +45,14 @@ impl App {
     /// `Config`, if the file of keys is wrong, or a proxy has no address.
     pub(crate) fn new(gateway: Arc<Gateway>, telemetry: Arc<Telemetry>, config: Config) -> Result<Arc<App>> {
         let keys = ArcSwap::from_pointee(Keys::of(&config)?);
-        let proxies = Proxies::of(&config.trusted_proxies).map_err(|e| e.at("server"))?;
+        let proxies = Proxies::of(&config).map_err(|e| e.at("server"))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Ok(Arc::new(App { gateway, telemetry, config, keys, proxies, is_draining: AtomicBool::new(false), since }))
+    }
+
+    /// What these headers say that matters here.
+    pub(crate) fn asked<'h>(&self, headers: &'h HeaderMap) -> Asked<'h> {
+        Asked::of(self.proxies.user_header(), headers)
     }
 
     /// Who asks: the name of the key, or whom a trusted proxy names; nobody in particular where there is neither.
@@ -64,7 +69,7 @@ impl App {
     /// # Errors
     /// `Unauthorized`.
     pub(crate) fn opens_for(&self, request: &Request) -> Result<()> {
-        let asked = Asked::of(request.headers());
+        let asked = self.asked(request.headers());
         let refused = |error: &Error| {
             self.telemetry.refused(asked.id().unwrap_or_default(), request.uri().path(), error);
         };
@@ -121,7 +126,7 @@ impl Routes {
             (Some(app), Some(door)) if !is_foreign => Ok(answer(app, door, request.map(Body::new)).await),
             _ => {
                 // Whoever stands behind this finds the id in the request, made or taken over.
-                let id = ask::id_of(&Asked::of(request.headers()));
+                let id = ask::id_of(&Asked::of(None, request.headers()));
                 let id = HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-")); // it is graphic
                 request.headers_mut().insert(REQUEST_ID, id.clone());
                 let mut response = TowerToHyperService::new(self.router).call(request).await?;
@@ -179,7 +184,7 @@ fn metrics_router(app: Arc<App>) -> Router {
 
 async fn answer(app: Arc<App>, door: Door, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let asked = Asked::of(&head.headers);
+    let asked = app.asked(&head.headers);
     let peer = head.extensions.get().copied().unwrap_or(IsTrusted(false));
     let caller = app.caller(&asked, peer);
     let body = match &caller {

@@ -22,20 +22,27 @@ pub(crate) struct Asked<'h> {
     patience: Option<Duration>,
     trace: Option<&'h [u8]>,
     caching: Caching,
-    forwarded: [Option<&'h [u8]>; 2],
+    forwarded_for: Option<&'h [u8]>,
+    user: Option<&'h [u8]>,
 }
 
 impl<'h> Asked<'h> {
-    /// From the headers of a request, whatever holds them.
-    pub(crate) fn read(headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Asked<'h> {
+    /// From the headers of a request, whatever holds them; `user` is the header in which proxies name whom they let in.
+    pub(crate) fn read(user: Option<&str>, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Asked<'h> {
         let mut asked = Asked::default();
-        headers.for_each(|(name, value)| asked.note(name, value.trim_ascii()));
+        for (name, value) in headers {
+            let value = value.trim_ascii();
+            if user.is_some_and(|user| name.eq_ignore_ascii_case(user)) {
+                asked.user = Some(value);
+            }
+            asked.note(name, value);
+        }
         asked
     }
 
     /// The same from a map.
-    pub(crate) fn of(headers: &'h HeaderMap) -> Asked<'h> {
-        Asked::read(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+    pub(crate) fn of(user: Option<&str>, headers: &'h HeaderMap) -> Asked<'h> {
+        Asked::read(user, headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
     }
 
     fn note(&mut self, name: &str, value: &'h [u8]) {
@@ -48,8 +55,7 @@ impl<'h> Asked<'h> {
             12 if is("x-request-id") => self.id = Some(value),
             11 if is("traceparent") => self.trace = Some(value),
             6 if is("prefer") => self.patience = self.patience.or_else(|| patience(value)),
-            16 if is("x-forwarded-user") => self.forwarded[0] = Some(value),
-            15 if is("x-forwarded-for") => self.forwarded[1] = Some(value),
+            15 if is("x-forwarded-for") => self.forwarded_for = Some(value),
             9.. => {
                 let at = SESSIONS.iter().position(|session| is(session));
                 at.into_iter().for_each(|at| self.sessions[at] = Some(value));
@@ -90,13 +96,13 @@ impl<'h> Asked<'h> {
     }
 
     /// Who a proxy says that it let in; to be believed of those that are trusted.
-    pub(crate) fn forwarded_user(&self) -> Option<&'h str> {
-        text(self.forwarded[0])
+    pub(crate) fn user(&self) -> Option<&'h str> {
+        text(self.user)
     }
 
     /// The addresses of the way here, as proxies tell them: so, too.
     pub(crate) fn forwarded_for(&self) -> Option<&'h str> {
-        text(self.forwarded[1])
+        text(self.forwarded_for)
     }
 
     /// How long the client would wait for a model that is being loaded: `Prefer: wait=30` (RFC 7240), in seconds.
@@ -139,7 +145,7 @@ mod tests {
     use super::*;
 
     fn asked<'h>(lines: &[(&'h str, &'h str)]) -> Asked<'h> {
-        Asked::read(lines.iter().map(|(name, value)| (*name, value.as_bytes())))
+        Asked::read(None, lines.iter().map(|(name, value)| (*name, value.as_bytes())))
     }
 
     #[test]

@@ -31,10 +31,16 @@ pub const VARIABLES: &[Variable] = &[
     Variable::new("LLM_TLS_KEY", "a PEM file with the private key of that certificate", "").of("server.tls_key"),
     Variable::new(
         "LLM_TRUSTED_PROXIES",
-        "the proxies before the server whose x-forwarded-user and x-forwarded-for say who asks, with commas: 10.0.0.0/8",
+        "the proxies before the server whose x-forwarded-for says who asks, with commas: 10.0.0.0/8",
         "",
     )
     .of("server.trusted_proxies"),
+    Variable::new(
+        "LLM_TRUSTED_USER_HEADER",
+        "the header in which those proxies name whom they let in; they must set it themselves: x-forwarded-user",
+        "",
+    )
+    .of("server.trusted_user_header"),
     Variable::new("LLM_THREADS", "the server's threads, each with a runtime of its own; 0 is one per core", "0")
         .of("server.threads"),
     Variable::new("LLM_LOG", "where the server's log of calls goes: stderr, off or a file", "stderr").of("server.log"),
@@ -64,9 +70,12 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     /// A PEM file with its private key. `LLM_TLS_KEY`.
     pub tls_key: Option<PathBuf>,
-    /// The proxies before this server, by address or network (`10.0.0.0/8`), whose `x-forwarded-user` and `x-forwarded-for`
-    /// say who asks where no key has a name; by default none. `LLM_TRUSTED_PROXIES`, with commas.
+    /// The proxies before this server, by address or network (`10.0.0.0/8`), whose `x-forwarded-for` says who asks where no
+    /// key has a name; by default none. `LLM_TRUSTED_PROXIES`, with commas.
     pub trusted_proxies: Vec<String>,
+    /// The header in which they name whom they let in (`x-forwarded-user`), which goes before the address; by default none,
+    /// as a proxy that does not set it passes on what its client says there. `LLM_TRUSTED_USER_HEADER`.
+    pub trusted_user_header: Option<String>,
     /// Threads, each with a runtime of its own; 0 is one per core. `LLM_THREADS`.
     pub threads: usize,
     /// The longest body in bytes: some images, or a long context several times over.
@@ -98,6 +107,7 @@ impl Default for Config {
             tls_cert: None,
             tls_key: None,
             trusted_proxies: Vec::new(),
+            trusted_user_header: None,
             threads: 0,
             max_body: 32 << 20,
             max_connections: 10_000,
@@ -151,6 +161,7 @@ impl Config {
         let list = |name| get(name).map(|all| all.split(',').map(|one| one.trim().to_owned()).collect());
         self.cors = list("LLM_CORS").unwrap_or(self.cors);
         self.trusted_proxies = list("LLM_TRUSTED_PROXIES").unwrap_or(self.trusted_proxies);
+        self.trusted_user_header = get("LLM_TRUSTED_USER_HEADER").or(self.trusted_user_header);
         self.keys = get("LLM_KEYS").map(PathBuf::from).or(self.keys);
         self.tls_cert = get("LLM_TLS_CERT").map(PathBuf::from).or(self.tls_cert);
         self.tls_key = get("LLM_TLS_KEY").map(PathBuf::from).or(self.tls_key);
@@ -173,7 +184,7 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         Keys::of(self)?;
         let within = |error: Error| error.at("server");
-        Proxies::of(&self.trusted_proxies).map_err(within)?;
+        Proxies::of(self).map_err(within)?;
         tls::of(self).map_err(within)?;
         cors::layer(&self.cors).map(drop).map_err(within)
     }

@@ -2,9 +2,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use http::HeaderName;
 use ipnet::IpNet;
 use llm_core::{Error, Result};
 
+use crate::Config;
 use crate::asked::Asked;
 
 /// A longer name is nobody's.
@@ -14,34 +16,51 @@ const LONGEST_NAME: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IsTrusted(pub(crate) bool);
 
-/// Where they are.
+/// Where they are, and in which header they name whom they let in. A proxy that sets none passes on what its client says
+/// there, so none is believed that the configuration does not name.
 #[derive(Debug, Default)]
-pub(crate) struct Proxies(Vec<IpNet>);
+pub(crate) struct Proxies {
+    networks: Vec<IpNet>,
+    user: Option<HeaderName>,
+}
 
 impl Proxies {
-    /// From addresses (`10.0.0.1`) and networks (`10.0.0.0/8`).
+    /// From addresses (`10.0.0.1`) and networks (`10.0.0.0/8`), and the name of a header.
     ///
     /// # Errors
-    /// `Config`, for what is neither.
-    pub(crate) fn of(listed: &[String]) -> Result<Proxies> {
+    /// `Config`, for what is none of these.
+    pub(crate) fn of(config: &Config) -> Result<Proxies> {
         let network = |text: &String| {
             let wrong = || Error::config(format!("{text:?} is no address and no network: 10.0.0.1, 10.0.0.0/8"));
             text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| wrong())
         };
-        let networks: Result<_> = listed.iter().map(network).collect();
-        networks.map(Proxies).map_err(|e| e.at("trusted_proxies"))
+        let networks: Result<_> = config.trusted_proxies.iter().map(network).collect();
+        let header = |name: &String| {
+            let wrong = |_| Error::config(format!("{name:?} is no name of a header: x-forwarded-user"));
+            name.parse::<HeaderName>().map_err(wrong)
+        };
+        let user = config.trusted_user_header.as_ref().map(header).transpose();
+        Ok(Proxies {
+            networks: networks.map_err(|e| e.at("trusted_proxies"))?,
+            user: user.map_err(|e| e.at("trusted_user_header"))?,
+        })
+    }
+
+    /// The header in which they name whom they let in, if they do.
+    pub(crate) fn user_header(&self) -> Option<&str> {
+        self.user.as_ref().map(HeaderName::as_str)
     }
 
     /// Whether this is one of them.
     pub(crate) fn trust(&self, peer: IpAddr) -> IsTrusted {
         let peer = peer.to_canonical(); // a socket for both families shows IPv4 as IPv6
-        IsTrusted(self.0.iter().any(|network| network.contains(&peer)))
+        IsTrusted(self.networks.iter().any(|network| network.contains(&peer)))
     }
 
-    /// Whom a proxy let in by name (`x-forwarded-user`); else the address that asked it.
+    /// Whom a proxy let in by name, where the configuration says in which header it tells; else the address that asked it.
     pub(crate) fn caller(&self, asked: &Asked<'_>) -> Option<Arc<str>> {
         let is_name = |name: &&str| name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
-        let named = asked.forwarded_user().filter(is_name).map(Arc::from);
+        let named = asked.user().filter(is_name).map(Arc::from);
         named.or_else(|| Some(self.client(asked.forwarded_for()?)?.to_string().into()))
     }
 
@@ -65,13 +84,22 @@ impl Proxies {
 mod tests {
     use super::*;
 
+    fn of(listed: &[&str], header: Option<&str>) -> Result<Proxies> {
+        let trusted_proxies = listed.iter().map(|&one| one.to_owned()).collect();
+        Proxies::of(&Config { trusted_proxies, trusted_user_header: header.map(str::to_owned), ..Config::default() })
+    }
+
     fn proxies() -> Proxies {
-        Proxies::of(&["10.0.0.0/8".into(), "127.0.0.1".into(), "fd00::/8".into()]).unwrap()
+        of(&["10.0.0.0/8", "127.0.0.1", "fd00::/8"], None).unwrap()
+    }
+
+    fn called(proxies: &Proxies, lines: &[(&'static str, &'static str)]) -> Option<String> {
+        let lines = lines.iter().map(|(name, value)| (*name, value.as_bytes()));
+        proxies.caller(&Asked::read(proxies.user_header(), lines)).map(|name| name.to_string())
     }
 
     fn caller(lines: &[(&'static str, &'static str)]) -> Option<String> {
-        let asked = Asked::read(lines.iter().map(|(name, value)| (*name, value.as_bytes())));
-        proxies().caller(&asked).map(|name| name.to_string())
+        called(&proxies(), lines)
     }
 
     #[test]
@@ -87,7 +115,7 @@ mod tests {
             assert_eq!(proxies().trust(peer.parse().unwrap()), IsTrusted(is_trusted), "{peer}");
         }
         assert_eq!(Proxies::default().trust("127.0.0.1".parse().unwrap()), IsTrusted(false));
-        let error = Proxies::of(&["nginx".into()]).unwrap_err().to_string();
+        let error = of(&["nginx"], None).unwrap_err().to_string();
         assert!(error.starts_with("trusted_proxies: \"nginx\" is no address"), "{error}");
     }
 
@@ -105,9 +133,20 @@ mod tests {
         ] {
             assert_eq!(caller(&[("X-Forwarded-For", way)]).as_deref(), client, "{way}");
         }
-        let both = [("x-forwarded-for", "203.0.113.9"), ("X-Forwarded-User", "alice@example.com")];
-        assert_eq!(caller(&both).as_deref(), Some("alice@example.com"));
-        assert_eq!(caller(&[both[0], ("x-forwarded-user", "a b")]).as_deref(), Some("203.0.113.9"));
         assert_eq!(caller(&[]), None);
+    }
+
+    #[test]
+    fn a_name_is_believed_in_the_header_that_the_configuration_names_and_in_no_other() {
+        let naming = of(&["10.0.0.0/8"], Some("X-Forwarded-User")).unwrap();
+        let both = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-USER", "alice@example.com")];
+        assert_eq!(called(&naming, &both).as_deref(), Some("alice@example.com"));
+        assert_eq!(called(&naming, &[both[0], ("x-forwarded-user", "a b")]).as_deref(), Some("203.0.113.9"));
+        assert_eq!(called(&naming, &[both[0], ("x-auth-request-user", "bob")]).as_deref(), Some("203.0.113.9"));
+        assert_eq!(caller(&both).as_deref(), Some("203.0.113.9"), "a client can have written that behind any proxy");
+        for wrong in ["", "a b", "x:y"] {
+            let error = of(&[], Some(wrong)).unwrap_err().to_string();
+            assert!(error.starts_with("trusted_user_header: ") && error.contains("is no name of a header"), "{error}");
+        }
     }
 }

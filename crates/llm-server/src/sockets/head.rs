@@ -41,7 +41,8 @@ impl Head {
         if !app.config.cors.is_empty() && is_foreign() {
             return None;
         }
-        let asked = Asked::read(request.headers.iter().map(|header| (header.name, header.value)));
+        let headers = request.headers.iter().map(|header| (header.name, header.value));
+        let asked = Asked::read(app.proxies.user_header(), headers);
         let caller = app.caller(&asked, peer).ok()?;
         (body <= app.config.max_body).then(|| (Question::new(door, &asked, caller), body))
     }
