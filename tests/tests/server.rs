@@ -371,6 +371,42 @@ async fn models_health_readiness_and_metrics_are_there() {
 }
 
 #[tokio::test]
+async fn a_models_card_has_the_names_that_clients_look_for() {
+    let house = fake(
+        "specialization = 'python-coding'\ncontext_window = 4096\nmax_model_len = 4096\n\
+         [models.far]\nprovider = 'vllm'\nbase_url = 'http://127.0.0.1:1'",
+    );
+    post(&house.url(), "/v1/chat/completions", question(false)).await.text().await.unwrap();
+    let card = async |name: &str| -> Value {
+        let answer = http::client().get(format!("{}/v1/models/{name}", house.url())).send().await.unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    };
+    let mut known = card("fake").await;
+    let windows = ["max_model_len", "context_length", "context_window", "max_context_length", "max_input_tokens"];
+    for window in windows {
+        assert_eq!(known[window], 4096, "{window}: {known}");
+    }
+    assert_eq!(known["meta"], json!({"n_ctx": 4096}));
+    let abilities = known["capabilities"].as_array().unwrap();
+    assert!(abilities.contains(&json!("chat")) && abilities.contains(&json!("embed")), "{known}");
+    assert!(known["created"].is_u64() && known["deployments"][0]["status"] == "ready", "{known}");
+    assert!(!known.to_string().contains('/'), "where it runs is the operator's business: {known}");
+    let fields = known.as_object_mut().unwrap();
+    for told in windows.into_iter().chain(["meta", "capabilities", "created", "deployments"]) {
+        fields.remove(told);
+    }
+    let rest = json!({
+        "id": "fake", "object": "model", "owned_by": "llm", "aliases": ["gpt-4o"], "specialization": "python-coding",
+        "running": 0, "waiting": 0, "status": {"value": "ready", "progress": null, "reason": null},
+    });
+    assert_eq!(known, rest);
+    let unknown = card("far").await;
+    for window in windows[1..].iter().chain(&["meta"]) {
+        assert!(unknown.get(*window).is_none(), "{window}: {unknown}");
+    }
+}
+
+#[tokio::test]
 async fn a_house_whose_only_model_loads_is_not_ready_and_says_why() {
     let house = House::of("[models.ill]\nprovider = 'fake'\nloading = true");
     let ready = http::client().get(house.url() + "/ready").send().await.unwrap();

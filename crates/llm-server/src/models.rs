@@ -36,14 +36,15 @@ fn shown(gateway: &Gateway) -> impl Iterator<Item = ModelStatus> {
     gateway.models().into_iter().filter(|m| m.id != llm_core::route::router::ANY)
 }
 
+/// The window under every name that some client reads: editors size their prompts by it.
+const WINDOWS: [&str; 4] = ["context_length", "context_window", "max_context_length", "max_input_tokens"];
+
 fn card(model: &ModelStatus, since: u64) -> ModelInfo {
     let fields = [
         ("object", json!("model")),
         ("created", since.into()),
         ("owned_by", "llm".into()),
         ("aliases", json!(model.aliases)),
-        ("context_length", model.max_model_len.into()),
-        ("context_window", model.max_model_len.into()),
         ("capabilities", json!(model.operations)),
         ("specialization", json!(model.specialization)),
         ("running", model.running.into()),
@@ -51,6 +52,12 @@ fn card(model: &ModelStatus, since: u64) -> ModelInfo {
         ("deployments", json!(model.deployments)),
         ("status", json!({"value": model.status, "progress": model.progress, "reason": model.reason})),
     ];
-    let extra: Map<String, Value> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    // Where it is not known, there is no field: clients take a null for a number, or for none at all.
+    let window = model.max_model_len.into_iter().flat_map(|window| {
+        let named = WINDOWS.into_iter().map(move |name| (name, window.into()));
+        named.chain([("meta", json!({"n_ctx": window}))])
+    });
+    let all = fields.into_iter().chain(window);
+    let extra: Map<String, Value> = all.map(|(name, value)| (name.to_owned(), value)).collect();
     ModelInfo { id: model.id.clone(), max_model_len: model.max_model_len, extra }
 }
