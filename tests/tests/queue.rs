@@ -144,3 +144,50 @@ async fn twenty_who_leave_the_line_are_never_asked_for_and_who_stays_moves_up() 
     assert_eq!(gate.asked(), ["0", "21"]);
     until("all turns are free", || house.gateway.models()[0].running == 0).await;
 }
+
+async fn streaming(house: &House, name: usize) -> reqwest::Response {
+    http::client().post(house.url() + "/v1/chat/completions").body(body(name, true)).send().await.unwrap()
+}
+
+fn number(response: &reqwest::Response, header: &str) -> Option<u64> {
+    response.headers().get(header).map(|value| value.to_str().unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stood_in_line_is_told_where_it_joined_and_how_long_it_waited() {
+    let (gate, served) = Gate::start().await;
+    let house = house(&served);
+    let _running = asking(&house, 0, false).await;
+    until("the first is asked for", || gate.asked().len() == 1).await;
+    let url = house.url() + "/v1/chat/completions";
+    let whole = tokio::spawn(async move { http::client().post(url).body(body(1, false)).send().await.unwrap() });
+    until("it stands in line", || house.gateway.models()[0].waiting == 1).await;
+    // A stream gets its headers after a second, and stands there still: how long it will have waited, nobody knows.
+    let stream = streaming(&house, 2).await;
+    assert_eq!((number(&stream, "x-queue-position"), number(&stream, "x-queue-wait-ms")), (Some(2), None));
+    gate.lets.add_permits(3);
+    let whole = whole.await.unwrap();
+    assert_eq!(number(&whole, "x-queue-position"), Some(1));
+    assert!(number(&whole, "x-queue-wait-ms").unwrap() >= 900, "longer than the stream waited for its headers");
+    let said = stream.text().await.unwrap();
+    assert!(said.starts_with(": queue position=2") && said.ends_with("data: [DONE]\n\n"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_falls_back_after_its_headers_says_so_in_a_comment() {
+    let (gate, served) = Gate::start().await;
+    let house = House::of(&format!(
+        "[models.m]\nprovider = 'vllm'\nbase_url = '{}'\nqueue = {{ limit = 1, max_wait_s = 2 }}\nfallback = ['spare']\n\
+         health = {{ canary = false }}\n[models.spare]\nprovider = 'fake'\nsays = 'instead'",
+        served.url()
+    ));
+    let _running = asking(&house, 0, false).await;
+    until("the first is asked for", || gate.asked().len() == 1).await;
+    let stream = streaming(&house, 1).await;
+    assert!(stream.headers().get("x-llm-warning").is_none(), "nobody knew it then");
+    let said = stream.text().await.unwrap();
+    let warning = ": warning spare answered instead of m\n\n";
+    let (before, after) = said.split_once(warning).unwrap_or_else(|| panic!("{said}"));
+    assert!(before.starts_with(": queue position=1") && !before.contains("data: "), "{said}");
+    assert!(after.contains("instead") && after.ends_with("data: [DONE]\n\n"), "{said}");
+}

@@ -108,8 +108,11 @@ fn told(call: &Call, headers: &mut HeaderMap) {
     let progress = call.context.progress.borrow();
     if let Some(place) = progress.joined_at {
         headers.insert(HeaderName::from_static("x-queue-position"), place.into());
-        let waited = u64::try_from(progress.queued.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(HeaderName::from_static("x-queue-wait-ms"), waited.into());
+        // Who stands there still will have waited longer than can be told now.
+        if progress.place.is_none() {
+            let waited = u64::try_from(progress.queued.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(HeaderName::from_static("x-queue-wait-ms"), waited.into());
+        }
     }
     if let Some(cached) = progress.cached {
         let word = if cached == Cached::Miss { "MISS" } else { "HIT" };

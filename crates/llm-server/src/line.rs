@@ -1,6 +1,6 @@
 //! A stream that begins, or waits its turn: a client that has waited for a second, in line or for a model that loads, gets its
-//! headers, and then its place as comments (an empty piece where its dialect has none), which every client reads over. A refusal
-//! after that is told in the stream.
+//! headers, and then its place as comments (an empty piece where its dialect has none), which every client reads over. A warning
+//! or a refusal after that is told in the stream.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
 use http_body::Frame;
-use llm_core::dialect::Dialect;
+use llm_core::dialect::{Dialect, Framing};
 use llm_core::{Bodies, BoxFuture, Call, Gateway, Provider, Reply, Result};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
@@ -42,6 +42,7 @@ pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, 
         clock,
         told: Wait::Answer,
         quiet_for: LONGEST_QUIET,
+        warned: call.context.progress.borrow().warnings.len(),
     })))
 }
 
@@ -77,6 +78,7 @@ pub(crate) struct Waiting {
     clock: Interval,
     told: Wait,
     quiet_for: u32,
+    warned: usize, // so many warnings went out with the headers
 }
 
 impl Waiting {
@@ -96,6 +98,18 @@ impl Waiting {
         };
         self.dialect.comment(&self.call, &words)
     }
+
+    /// The warnings that came too late for a header, as comments where there are any.
+    fn late_warnings(&self) -> Option<Bytes> {
+        let progress = self.call.context.progress.borrow();
+        let late = progress.warnings.get(self.warned..).unwrap_or_default();
+        if late.is_empty() || self.dialect.framing() != Framing::Events {
+            return None;
+        }
+        let on_a_line = |warning: &String| warning.replace(char::is_control, " ");
+        let comment = |warning| self.dialect.comment(&self.call, &format!("warning {}", on_a_line(warning)));
+        Some(late.iter().filter_map(comment).collect::<Vec<_>>().concat().into())
+    }
 }
 
 impl Stream for Line {
@@ -109,7 +123,13 @@ impl Stream for Line {
                 Line::Waiting(waiting) => waiting,
             };
             match waiting.begun.as_mut().poll(cx) {
-                Poll::Ready(Ok(reply)) => *self = Line::Begun(reply.stream(waiting.dialect, &waiting.call)),
+                Poll::Ready(Ok(reply)) => {
+                    let warnings = waiting.late_warnings();
+                    *self = Line::Begun(reply.stream(waiting.dialect, &waiting.call));
+                    if warnings.is_some() {
+                        return Poll::Ready(warnings);
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     let failure = waiting.dialect.failure(&refusal::from_below(error));
                     *self = Line::Ended;

@@ -54,7 +54,7 @@ fn card(model: &ModelStatus, since: u64) -> ModelInfo {
     ];
     // Where it is not known, there is no field: clients take a null for a number, or for none at all.
     let window = model.max_model_len.into_iter().flat_map(|window| {
-        let named = WINDOWS.into_iter().map(move |name| (name, window.into()));
+        let named = WINDOWS.into_iter().map(move |name| (name, Value::from(window)));
         named.chain([("meta", json!({"n_ctx": window}))])
     });
     let all = fields.into_iter().chain(window);
