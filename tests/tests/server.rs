@@ -323,6 +323,35 @@ async fn a_shutdown_lets_running_streams_end_and_takes_no_new_ones() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
+#[tokio::test]
+async fn streams_that_outlast_the_grace_of_a_shutdown_say_that_they_break_off() {
+    let house = House::of(
+        "[server]\nshutdown_timeout_s = 1\n\
+         [models.fake]\nprovider = 'fake'\nsays = 'one two'\neach_ms = 60000\nqueue = { limit = 3 }",
+    );
+    let ask = |path: &'static str, connection: &'static str| {
+        let request = http::client().post(house.url() + path).header("connection", connection);
+        request.body(question(true)).send()
+    };
+    // One way is straight on the socket, the other is hyper's; the last one stands in line.
+    let chat = "/v1/chat/completions";
+    let streams = [
+        ask(chat, "keep-alive").await.unwrap(),
+        ask(chat, "close").await.unwrap(),
+        ask("/api/chat", "keep-alive").await.unwrap(),
+        ask(chat, "keep-alive").await.unwrap(),
+    ];
+    house.stop();
+    let waits = tokio::task::spawn_blocking(move || house.wait());
+    for (i, stream) in streams.into_iter().enumerate() {
+        let said = stream.text().await.unwrap_or_else(|e| panic!("{i}: its body is cut: {e}"));
+        assert!(said.contains("the server stops"), "{i}: {said}");
+        assert!(said.ends_with("}\n") || said.ends_with("}\n\ndata: [DONE]\n\n"), "{i}: {said}");
+        assert!(said.starts_with(": queue position=1") || said.contains("one "), "{i}: {said}");
+    }
+    tokio::time::timeout(Duration::from_secs(10), waits).await.expect("it ends soon after").unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_under_load_loses_no_request() {
     let house = fake("each_ms = 2");

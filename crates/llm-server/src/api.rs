@@ -37,6 +37,8 @@ pub(crate) struct App {
     pub(crate) keys: ArcSwap<Keys>,
     pub(crate) proxies: Proxies,
     pub(crate) is_draining: AtomicBool,
+    /// It has stopped, and streams have had the time that they are given.
+    pub(crate) is_over: Arc<AtomicBool>,
     pub(crate) since: u64,
 }
 
@@ -47,7 +49,8 @@ impl App {
         let keys = ArcSwap::from_pointee(Keys::of(&config)?);
         let proxies = Proxies::of(&config).map_err(|e| e.at("server"))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Ok(Arc::new(App { gateway, telemetry, config, keys, proxies, is_draining: AtomicBool::new(false), since }))
+        let (is_draining, is_over) = Default::default();
+        Ok(Arc::new(App { gateway, telemetry, config, keys, proxies, is_draining, is_over, since }))
     }
 
     /// What these headers say that matters here.

@@ -94,7 +94,7 @@ impl Question {
             told(&call, &mut headers);
             return Ok((StatusCode::OK, "application/json", headers, Payload::Whole(bytes)));
         }
-        let body = line::begin(app.gateway.clone(), self.dialect, &call).await?;
+        let body = line::begin(app, self.dialect, &call).await?;
         told(&call, &mut headers);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         // nginx would otherwise gather events before it passes them on.

@@ -3,6 +3,7 @@
 //! or a refusal after that is told in the stream.
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use http_body::Frame;
 use llm_core::dialect::{Dialect, Framing};
-use llm_core::{Bodies, BoxFuture, Call, Gateway, Provider, Reply, Result};
+use llm_core::{Bodies, BoxFuture, Call, Error, Kind, Provider, Reply, Result};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
+use crate::api::App;
 use crate::refusal;
 
 /// Waits this long for a status line that says how it went.
@@ -22,12 +24,13 @@ const QUIET: Duration = Duration::from_secs(1);
 const LONGEST_QUIET: u32 = 10;
 
 /// The body of a stream, once it has begun or stands in line.
-pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, call: &Call) -> Result<Line> {
-    let asked = call.clone();
+pub(crate) async fn begin(app: &App, dialect: &'static dyn Dialect, call: &Call) -> Result<Line> {
+    let line = |state| Line { state, dialect, is_over: app.is_over.clone() };
+    let (gateway, asked) = (app.gateway.clone(), call.clone());
     let mut begun: BoxFuture<'static, Result<Reply>> = Box::pin(async move { gateway.call(&asked).await });
     for _ in 0..LONGEST_QUIET {
         if let Ok(reply) = timeout(QUIET, &mut begun).await {
-            return Ok(Line::Begun(reply?.stream(dialect, call)));
+            return Ok(line(State::Begun(reply?.stream(dialect, call))));
         }
         if waits_for(call) != Wait::Answer {
             break;
@@ -35,7 +38,7 @@ pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, 
     }
     let mut clock = interval(QUIET);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Ok(Line::Waiting(Box::new(Waiting {
+    Ok(line(State::Waiting(Box::new(Waiting {
         begun,
         call: call.clone(),
         dialect,
@@ -43,7 +46,7 @@ pub(crate) async fn begin(gateway: Arc<Gateway>, dialect: &'static dyn Dialect, 
         told: Wait::Answer,
         quiet_for: LONGEST_QUIET,
         warned: call.context.progress.borrow().warnings.len(),
-    })))
+    }))))
 }
 
 /// What a call waits for.
@@ -65,13 +68,19 @@ fn waits_for(call: &Call) -> Wait {
 }
 
 /// A response's body.
-pub(crate) enum Line {
+pub(crate) struct Line {
+    state: State,
+    dialect: &'static dyn Dialect,
+    is_over: Arc<AtomicBool>, // the time that a server which stops gives its answers
+}
+
+enum State {
     Begun(Bodies),
     Waiting(Box<Waiting>),
     Ended,
 }
 
-pub(crate) struct Waiting {
+struct Waiting {
     begun: BoxFuture<'static, Result<Reply>>,
     call: Call,
     dialect: &'static dyn Dialect,
@@ -116,23 +125,47 @@ impl Stream for Line {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let piece = self.state.poll_piece(cx);
+        if self.is_over.load(Ordering::Relaxed) { self.break_off(piece) } else { piece }
+    }
+}
+
+impl Line {
+    /// Ends with a failure, unless it ends by itself just now.
+    fn break_off(&mut self, piece: Poll<Option<Bytes>>) -> Poll<Option<Bytes>> {
+        let last_word = self.dialect.last_word();
+        let is_last = |piece: &Bytes| !last_word.is_empty() && piece.ends_with(&last_word);
+        match piece {
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(piece)) if is_last(&piece) => Poll::Ready(Some(piece)),
+            _ => {
+                self.state = State::Ended;
+                let error = Error::new(Kind::Unavailable, "the server stops, and waits for this answer no longer");
+                Poll::Ready(Some(self.dialect.failure(&error.code("server_stopped"))))
+            }
+        }
+    }
+}
+
+impl State {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            let waiting = match &mut *self {
-                Line::Begun(bodies) => return bodies.poll_next_unpin(cx),
-                Line::Ended => return Poll::Ready(None),
-                Line::Waiting(waiting) => waiting,
+            let waiting = match self {
+                State::Begun(bodies) => return bodies.poll_next_unpin(cx),
+                State::Ended => return Poll::Ready(None),
+                State::Waiting(waiting) => waiting,
             };
             match waiting.begun.as_mut().poll(cx) {
                 Poll::Ready(Ok(reply)) => {
                     let warnings = waiting.late_warnings();
-                    *self = Line::Begun(reply.stream(waiting.dialect, &waiting.call));
+                    *self = State::Begun(reply.stream(waiting.dialect, &waiting.call));
                     if warnings.is_some() {
                         return Poll::Ready(warnings);
                     }
                 }
                 Poll::Ready(Err(error)) => {
                     let failure = waiting.dialect.failure(&refusal::from_below(error));
-                    *self = Line::Ended;
+                    *self = State::Ended;
                     return Poll::Ready(Some(failure));
                 }
                 Poll::Pending => {

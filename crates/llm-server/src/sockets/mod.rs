@@ -4,6 +4,7 @@ mod head;
 mod stall;
 mod straight;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -82,7 +83,11 @@ pub(crate) struct Limits {
     pub(crate) tls: Arc<ArcSwapOption<ServerConfig>>,
 }
 
-/// Accepts until told to stop; then lets running answers end, for as long as the grace lasts.
+/// How long streams have for their last word when the grace is over.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Accepts until told to stop; then lets running answers end, for as long as the grace lasts. Streams that have not ended
+/// then say that they break off.
 pub(crate) async fn serve(
     listener: std::net::TcpListener,
     routes: Routes,
@@ -91,12 +96,14 @@ pub(crate) async fn serve(
 ) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     let (mut connections, stopped) = (JoinSet::new(), stop.clone());
+    let (over, is_over) = watch::channel(false);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => drop(Open::one_more(&limits).map(|open| {
                     let routes = routes.from(peer.ip());
-                    connections.spawn(connection(stream, routes, limits.clone(), stopped.clone(), open))
+                    let connection = connection(stream, routes, limits.clone(), stopped.clone(), open);
+                    connections.spawn(woken(connection, is_over.clone()))
                 })),
                 // Out of file descriptors: those that are open go on, and end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -106,9 +113,30 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    let all_end = async { while connections.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(limits.grace, all_end).await;
+    if tokio::time::timeout(limits.grace, all_of(&mut connections)).await.is_err() {
+        routes.models().inspect(|app| app.is_over.store(true, Ordering::Relaxed));
+        over.send_replace(true);
+        let _ = tokio::time::timeout(LAST_WORD, all_of(&mut connections)).await;
+    }
     connections.shutdown().await;
+}
+
+async fn all_of(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
+/// A connection that is looked at once more when the grace is over. It hears of that once, and a waker stays the same for
+/// the life of its task: asked each time, the channel would cost every piece of a stream a lock.
+async fn woken(connection: impl Future<Output = ()>, mut over: watch::Receiver<bool>) {
+    let (mut connection, mut over) = (pin!(connection), pin!(told(&mut over)));
+    let mut is_listening = false;
+    poll_fn(|cx| {
+        if !std::mem::replace(&mut is_listening, true) {
+            let _ = over.as_mut().poll(cx);
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await;
 }
 
 async fn connection(stream: TcpStream, routes: Routes, limits: Limits, stop: watch::Receiver<bool>, _open: Open) {
