@@ -39,7 +39,7 @@ fn run() -> llm_core::Result<()> {
     if let (Some(key), Some(file)) = (new_key, key_file) {
         eprintln!("the key that clients must send, told only now and kept in {}: {key}", file.display());
     }
-    eprintln!("listening on http://{}", server.address);
+    eprintln!("listening on {}", server.url());
     let again = move || read(&arguments).map(|(composed, ..)| composed).map_err(|error| error.to_string());
     let files = file.into_iter().chain(server.files()).collect();
     llm_server::until_signal(server, Reload::new(files, again))

@@ -95,6 +95,12 @@ fn metrics_listener(address: SocketAddr) -> Option<std::net::TcpListener> {
 }
 
 impl Server {
+    /// Where the API is, as clients write it.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.load().is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
     /// Takes over the models of a configuration that was read anew; what did not change goes on as it is, and running
     /// answers end as they began. Returns the server's own settings that differ and change only with the next start.
     ///

@@ -59,7 +59,7 @@ fn run(matches: &ArgMatches) -> Run {
 }
 
 fn greet(server: &Server) {
-    talk::note(&format!("listening on http://{0}; ask: llm --url http://{0} \"hello\"", server.address));
+    talk::note(&format!("listening on {0}; ask: llm --url {0} \"hello\"", server.url()));
     if let Some(address) = server.metrics {
         talk::note(&format!("metrics on http://{address}/metrics"));
     }
