@@ -246,6 +246,29 @@ async fn a_client_that_leaves_in_mid_stream_is_noticed_whichever_way_it_asked() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_connections_than_there_may_be_are_closed_and_one_that_leaves_makes_room() {
+    let house = fake("max_connections = 2");
+    let (mut first, mut second) = (open(&house).await, open(&house).await);
+    for stream in [&mut first, &mut second] {
+        stream.write_all(question("", &body("")).as_bytes()).await.unwrap();
+        assert!(answer(stream).await.contains("one two"));
+    }
+    assert_eq!(rest(open(&house).await).await, "");
+    second.write_all(question("", &body("")).as_bytes()).await.unwrap();
+    assert!(answer(&mut second).await.contains("one two"), "those that are open go on");
+    drop(first);
+    let since = Instant::now();
+    loop {
+        let mut next = open(&house).await;
+        let _ = next.write_all(question("connection: close\r\n", &body("")).as_bytes()).await; // it may be closed already
+        if rest(next).await.contains("one two") {
+            break;
+        }
+        assert!(since.elapsed() < PATIENCE, "its place is still taken");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_are_closed_when_the_server_stops_and_answers_end() {
     let upstream = Upstream::start().await.unwrap();
     let house = House::before(&upstream.url());

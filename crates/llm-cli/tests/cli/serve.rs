@@ -1,4 +1,4 @@
-//! A server that runs while its configuration changes.
+//! A server that runs: while its configuration changes, with its log in a file, with a key of its own making.
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use llm_tests::http;
+use serde_json::Value;
 
-use crate::program::{Program, SOON, ended};
+use crate::program::{Program, SOON, ended, ran};
 
 const ONE: &str = "[models.a]\nprovider = 'fake'\nsays = 'one two three four five'\neach_ms = 100\n";
 
@@ -82,4 +83,68 @@ async fn a_file_that_changes_is_applied_while_answers_run_and_a_wrong_one_change
     until("the last file holds", || models(&url).contains("\"d\"") && !models(&url).contains("\"b\""));
     signal(&child, "-TERM");
     assert_eq!(ended(&mut child), 0);
+}
+
+const QUESTION: &str = r#"{"model":"fake","messages":[{"role":"user","content":"?"}]}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_in_a_file_has_each_question_by_its_id_and_the_last_one_too() {
+    let program = Program::fake();
+    let log = program.path("calls.log");
+    let program = program.var("LLM_LOG", &log.display().to_string());
+    let (mut child, url, _) = told(program.command(&["serve", "--listen", "127.0.0.1:0", "--metrics", "off"]));
+    for id in ["first-1", "last-2"] {
+        let asked = http::client().post(format!("{url}/v1/chat/completions")).header("x-request-id", id).body(QUESTION);
+        assert_eq!(asked.send().await.unwrap().status(), 200);
+    }
+    signal(&child, "-TERM");
+    assert_eq!(ended(&mut child), 0);
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    for id in ["first-1", "last-2"] {
+        let of_it: Vec<_> = lines.iter().filter(|line| line["id"] == id).collect();
+        assert!(matches!(of_it[..], [line] if line["outcome"] == "finished"), "{id}: {text}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_others_can_reach_makes_a_key_tells_it_once_and_opens_for_nothing_else() {
+    let program = Program::fake().var("LLM_LOG", "off");
+    let start = || {
+        let arguments = ["serve", "--listen", "0.0.0.0:0", "--metrics", "127.0.0.1:0"];
+        let (child, url, said) = told(program.command(&arguments));
+        until("it says where its metrics are", || said.lock().unwrap().contains("metrics on "));
+        let said = said.lock().unwrap().clone();
+        (child, url.replace("0.0.0.0", "127.0.0.1"), said)
+    };
+    let status = async |url: &str, key: &str| {
+        http::client().get(format!("{url}/v1/models")).bearer_auth(key).send().await.unwrap().status().as_u16()
+    };
+    let (mut child, url, said) = start();
+    let file = program.path("api-key");
+    let key = std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    assert_eq!(said.matches(&key).count(), 1, "{said}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let metrics = said.lines().find_map(|line| line.strip_prefix("metrics on ")).unwrap();
+    assert_eq!((http::get(metrics).0, http::get(&format!("{url}/metrics")).0), (200, 401));
+    assert_eq!((status(&url, &key).await, status(&url, "sk-other").await), (200, 401));
+    assert_eq!(http::get(&format!("{url}/v1/models")).0, 401);
+    signal(&child, "-TERM");
+    assert_eq!(ended(&mut child), 0);
+
+    let (mut child, url, said) = start();
+    assert!(!said.contains(&key) && !said.contains("told only now"), "{said}");
+    assert_eq!((status(&url, &key).await, http::get(&format!("{url}/v1/models")).0), (200, 401));
+    signal(&child, "-TERM");
+    assert_eq!(ended(&mut child), 0);
+}
+
+#[test]
+fn a_server_without_a_key_and_without_a_home_says_what_to_set() {
+    let program = Program::fake();
+    let mut serve = program.command(&["serve", "--listen", "0.0.0.0:0", "--metrics", "off"]);
+    let ran = ran(serve.env_remove("HOME").env_remove("LLM_DATA_DIR").spawn().unwrap());
+    assert!(ran.code == 2 && ran.err.contains("set LLM_API_KEY"), "{ran:?}");
 }
