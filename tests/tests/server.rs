@@ -234,17 +234,19 @@ async fn a_request_id_is_accepted_made_and_passed_on() {
 async fn every_answer_has_a_request_id_whatever_it_answers() {
     let house = fake("[server]\napi_key = 'sk-good'");
     let chat = "/v1/chat/completions";
-    let get =
-        ["/v1/models", "/v1/models/fake", "/v1/models/none", "/v1/models/%ff", "/health", "/healthz", "/ready", "/metrics"];
-    let others = ["/", "/api/version", "/api/ps", "/api/tags", "/nope", chat];
+    let cards = ["/v1/models", "/v1/models/fake", "/v1/models/none", "/v1/models/%ff"];
+    let others = ["/health", "/healthz", "/ready", "/metrics", "/", "/api/version", "/api/ps", "/api/tags", "/nope", chat];
     let post = [chat, "/v1/embeddings", "/tokenize", "/api/chat", "/api/show", "/v1/models", "/nope"];
-    let gets = get.into_iter().chain(others).map(|path| (Method::GET, path));
+    let gets = cards.into_iter().chain(others).map(|path| (Method::GET, path));
     let client = http::client();
     for (method, path) in gets.chain(post.map(|path| (Method::POST, path))) {
         let ask = |id: &'static str, key: &'static str| {
             let request = client.request(method.clone(), format!("{}{path}", house.url())).bearer_auth(key);
             let request = if id.is_empty() { request } else { request.header("x-request-id", id) };
-            async move { request.body("{}").send().await.unwrap().headers()["x-request-id"].to_str().unwrap().to_owned() }
+            async move {
+                let answer = request.body("{}").send().await.unwrap();
+                answer.headers()["x-request-id"].to_str().unwrap().to_owned()
+            }
         };
         for key in ["sk-good", "sk-bad"] {
             assert_eq!(ask("mine-1", key).await, "mine-1", "{method} {path}");

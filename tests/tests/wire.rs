@@ -260,7 +260,8 @@ async fn more_connections_than_there_may_be_are_closed_and_one_that_leaves_makes
     let since = Instant::now();
     loop {
         let mut next = open(&house).await;
-        let _ = next.write_all(question("connection: close\r\n", &body("")).as_bytes()).await; // it may be closed already
+        // It may be closed before it is written.
+        let _ = next.write_all(question("connection: close\r\n", &body("")).as_bytes()).await;
         if rest(next).await.contains("one two") {
             break;
         }

@@ -172,7 +172,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Reads what the settings name, and starts nothing: the keys, the proxies, the certificate, the pages that may ask.
+    /// Reads what the settings name, and starts nothing: keys, proxies, certificate, the pages that may ask.
     ///
     /// ```
     /// let config = llm_server::Config { cors: vec!["x".into()], ..Default::default() };

@@ -57,7 +57,7 @@ impl Proxies {
         IsTrusted(self.networks.iter().any(|network| network.contains(&peer)))
     }
 
-    /// Whom a proxy let in by name, where the configuration says in which header it tells; else the address that asked it.
+    /// Whom a proxy let in, by name where the configuration says which header tells it; else the address that asked it.
     pub(crate) fn caller(&self, asked: &Asked<'_>) -> Option<Arc<str>> {
         let is_name = |name: &&str| name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
         let named = asked.user().filter(is_name).map(Arc::from);
