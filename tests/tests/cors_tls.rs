@@ -1,9 +1,10 @@
 //! Pages of other origins, clients that speak TLS, and traces that go through.
-use std::sync::Arc;
+use std::time::Duration;
 
 use llm_tests::house::House;
 use llm_tests::http;
 use llm_tests::raw::{Raw, answer};
+use llm_tests::upstream::Upstream;
 use reqwest::{Method, Response, StatusCode};
 
 const QUESTION: &str = r#"{"model":"m","messages":[{"role":"user","content":"?"}]}"#;
@@ -60,23 +61,41 @@ fn trusting(pem: &str) -> reqwest::Client {
     reqwest::Client::builder().tls_certs_only([certificate]).build().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_speak_tls_where_there_is_a_certificate() {
+/// A house with a certificate of its own, its address, and a client that trusts it.
+fn behind_tls(server: &str, models: &str) -> (House, String, reqwest::Client) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let server = format!("[server]\ntls_cert = '{}'\ntls_key = '{}'\n", cert.display(), key.display());
-    let house = Arc::new(House::of(&format!("{server}{FAKE}")));
+    let files = format!("tls_cert = '{}'\ntls_key = '{}'", cert.display(), key.display());
+    let house = House::of(&format!("[server]\n{server}\n{files}\n{models}"));
     let url = format!("https://localhost:{}/v1/chat/completions", house.address().port());
-    let client = trusting(&made.cert.pem());
+    (house, url, trusting(&made.cert.pem()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_speak_tls_where_there_is_a_certificate() {
+    let (_house, url, client) = behind_tls("", FAKE);
     for body in [QUESTION.to_owned(), QUESTION.replace("\"model\"", "\"stream\":true,\"model\"")] {
         let text = client.post(&url).body(body).send().await.unwrap().text().await.unwrap();
         assert!(text.contains("hello"), "{text}");
     }
     let plain = http::client().post(url.replace("https", "http")).body(QUESTION).send().await;
     assert!(plain.is_err(), "nothing is said in plain words");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_over_tls_is_given_up_too() {
+    let patience = Duration::from_secs(20);
+    let upstream = Upstream::start().await.unwrap();
+    let models =
+        format!("[models.m]\nprovider = 'vllm'\nbase_url = '{}'\nhealth = {{ canary = false }}", upstream.url());
+    let (_house, url, client) = behind_tls("write_timeout_s = 1", &models);
+    let endless = QUESTION.replace("\"model\"", "\"stream\":true,\"user\":\"chunks=100000000\",\"model\"");
+    let unread = client.post(&url).body(endless).send().await.unwrap();
+    upstream.seen().until(patience, |tally| tally.left == 1).await.expect("it is told that nobody reads");
+    drop(unread);
 }
 
 #[tokio::test]
