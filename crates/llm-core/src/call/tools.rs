@@ -19,13 +19,13 @@ const MOST_CALLS: usize = 128;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
     /// Names the call, so that its result finds it; empty if the server gave none.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "text_or_json")]
     pub id: String,
     /// `function`, unless a server has something new.
     #[serde(rename = "type", default = "function", deserialize_with = "null_is_function")]
     pub kind: String,
     /// What to call, and with what.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub function: FunctionCall,
     /// Every other field, as it came.
     #[serde(flatten)]
@@ -45,7 +45,7 @@ pub struct ToolCall {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FunctionCall {
     /// Which function.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "text_or_json")]
     pub name: String,
     /// A JSON object as text, as the model wrote it: it may be wrong.
     #[serde(default, deserialize_with = "text_or_json")]
@@ -79,15 +79,16 @@ fn function() -> String {
     "function".into()
 }
 
-fn null_is_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+fn null_is_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FunctionCall, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn null_is_function<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_else(function))
+    Ok(Some(text_or_json(deserializer)?).filter(|kind| !kind.is_empty()).unwrap_or_else(function))
 }
 
-/// Some servers send the object itself instead of its text.
+/// Some servers count their calls in numbers, and send the arguments themselves instead of their text. What they mean is
+/// plain, and a call that is not read is a call that nobody answers.
 fn text_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => text,
@@ -109,7 +110,13 @@ pub(crate) fn assemble(calls: &mut Vec<ToolCall>, fragment: Value) {
 
 fn find(calls: &[ToolCall], fragment: &ToolCall) -> Option<usize> {
     if let Some(index) = fragment.index() {
-        return calls.iter().position(|call| call.index() == Some(index));
+        // Some servers say 0 of every call: another id with a function of its own is another call, and what comes without
+        // either belongs to the newest. An id alone says nothing, as older vLLMs made a new one for every fragment.
+        let goes_on = |call: &ToolCall| {
+            let is_other = !call.id.is_empty() && !fragment.id.is_empty() && call.id != fragment.id;
+            call.index() == Some(index) && (!is_other || fragment.function.name.is_empty())
+        };
+        return calls.iter().rposition(goes_on);
     }
     if !fragment.id.is_empty() {
         return calls.iter().position(|call| call.id == fragment.id);
@@ -168,6 +175,36 @@ mod tests {
             json!({"function":{"arguments":"}"}}),
         ]);
         assert_eq!(calls, [call("a", "f", "{\"x\":1}"), call("b", "f", "{}"), call("", "g", "{}")]);
+    }
+
+    #[test]
+    fn whole_calls_that_all_say_index_0_stay_apart() {
+        let calls = assembled(vec![
+            json!({"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}),
+            json!({"index":0,"id":"b","function":{"name":"f","arguments":"{"}}),
+            json!({"index":0,"function":{"arguments":"}"}}),
+        ]);
+        assert_eq!(calls, [call("a", "f", "{\"x\":1}"), call("b", "f", "{}")]);
+    }
+
+    #[test]
+    fn a_new_id_for_every_fragment_is_no_new_call() {
+        let calls = assembled(vec![
+            json!({"index":0,"id":"a","function":{"name":"f","arguments":""}}),
+            json!({"index":0,"id":"b","function":{"arguments":"{}"}}),
+        ]);
+        assert_eq!(calls, [call("a", "f", "{}")]);
+    }
+
+    #[test]
+    fn a_call_with_a_number_or_a_null_is_a_call() {
+        let calls = assembled(vec![
+            json!({"index":0,"id":7,"type":null,"function":{"name":"f","arguments":null}}),
+            json!({"index":0,"function":null}),
+            json!({"index":0,"id":7,"function":{"name":"f","arguments":"{}"}}),
+            json!({"index":1,"id":"b","function":null}),
+        ]);
+        assert_eq!(calls, [call("7", "f", "{}"), call("b", "", "")]);
     }
 
     #[test]
