@@ -165,7 +165,7 @@ impl Llm {
         for _ in 0..max_steps {
             let reply = self.chat(request.clone()).await?;
             usage.add(reply.usage.unwrap_or_default());
-            let said = named(reply.message());
+            let said = named(reply.message(), &request.messages);
             request.messages.push(said.clone());
             if said.tool_calls.is_empty() {
                 return Ok(ToolRun { reply, messages: request.messages, usage });
@@ -176,10 +176,11 @@ impl Llm {
     }
 }
 
-/// Some servers give calls no id, and results must name one.
-fn named(mut message: Message) -> Message {
+/// Some servers give calls no id, and results must name one: no two calls of a conversation the same.
+fn named(mut message: Message, before: &[Message]) -> Message {
+    let made: usize = before.iter().map(|message| message.tool_calls.len()).sum();
     for (i, call) in message.tool_calls.iter_mut().enumerate().filter(|(_, call)| call.id.is_empty()) {
-        call.id = format!("call_{i}");
+        call.id = format!("call_{}", made + i);
     }
     message
 }
@@ -201,5 +202,23 @@ fn why(error: &Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_without_an_id_are_numbered_over_the_whole_conversation() {
+        let calls = |ids: &[&str]| {
+            let call = |id: &&str| ToolCall { id: (*id).to_owned(), ..ToolCall::default() };
+            Message { tool_calls: ids.iter().map(call).collect(), ..Message::assistant("") }
+        };
+        let ids = |message: &Message| message.tool_calls.iter().map(|call| call.id.clone()).collect::<Vec<_>>();
+        let first = named(calls(&["", "given", ""]), &[]);
+        assert_eq!(ids(&first), ["call_0", "given", "call_2"]);
+        let before = [Message::user("?"), first, Message::tool("call_0", "rain")];
+        assert_eq!(ids(&named(calls(&["", ""]), &before)), ["call_3", "call_4"]);
     }
 }
