@@ -2,7 +2,7 @@
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Llm;
 use crate::call::ChatRequest;
@@ -29,7 +29,7 @@ impl Llm {
     /// # Errors
     /// What kept it from answering; `Upstream` if the answer does not fit the type.
     pub async fn extract<T: JsonSchema + DeserializeOwned>(&self, request: impl Into<ChatRequest>) -> Result<T> {
-        let request = request.into().schema(&T::schema_name(), schema::<T>());
+        let request = request.into().schema(&T::schema_name(), strict(schema::<T>()));
         self.chat(request).await?.json()
     }
 }
@@ -42,19 +42,111 @@ pub(super) fn schema<T: JsonSchema>() -> Value {
     });
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     // OpenAI's strict mode wants every object closed.
-    close(&mut schema);
+    objects(&mut schema, &|fields| {
+        fields.entry("additionalProperties").or_insert(false.into());
+    });
     schema
 }
 
-fn close(schema: &mut Value) {
+/// OpenAI's strict mode takes a schema only if it requires all that it names. An `Option` may be null there, and is left out
+/// as null; what has a default has to be written out, as serde would not read null for it.
+fn strict(mut schema: Value) -> Value {
+    objects(&mut schema, &|fields| {
+        let Some(Value::Object(properties)) = fields.get_mut("properties") else { return };
+        properties.values_mut().filter_map(Value::as_object_mut).for_each(|property| drop(property.remove("default")));
+        let names: Vec<Value> = properties.keys().map(|name| name.as_str().into()).collect();
+        fields.insert("required".into(), names.into());
+    });
+    schema
+}
+
+/// Every object with fields of its own, wherever it stands in a schema.
+fn objects(schema: &mut Value, change: &impl Fn(&mut Map<String, Value>)) {
     match schema {
         Value::Object(fields) => {
-            if fields.contains_key("properties") && !fields.contains_key("additionalProperties") {
-                fields.insert("additionalProperties".into(), false.into());
+            for (word, inside) in fields.iter_mut() {
+                match (word.as_str(), inside) {
+                    // Here the words are the type's own, and mean nothing to a schema.
+                    ("properties" | "$defs", Value::Object(named)) => {
+                        named.values_mut().for_each(|schema| objects(schema, change));
+                    }
+                    ("const" | "default" | "enum" | "examples", _) => {}
+                    (_, inside) => objects(inside, change),
+                }
             }
-            fields.values_mut().for_each(close);
+            if fields.contains_key("properties") {
+                change(fields);
+            }
         }
-        Value::Array(list) => list.iter_mut().for_each(close),
+        Value::Array(list) => list.iter_mut().for_each(|schema| objects(schema, change)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Trip {
+        to: String,
+        back: Option<String>,
+        #[serde(default)]
+        nights: u32,
+        hotel: Option<Hotel>,
+        stops: Vec<Hotel>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Hotel {
+        name: String,
+        stars: Option<u8>,
+        /// A name that is also a word of schemas.
+        properties: Option<Vec<String>>,
+    }
+
+    /// The names in a list, in an order of their own.
+    fn names(list: &Value) -> Vec<&str> {
+        let mut names: Vec<_> = list.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn may_be_null(schema: &Value) -> bool {
+        schema["type"].as_array().is_some_and(|types| types.contains(&json!("null")))
+    }
+
+    #[test]
+    fn an_answer_must_name_every_field_and_may_leave_an_option_null() {
+        let trip = strict(schema::<Trip>());
+        assert_eq!(names(&trip["required"]), ["back", "hotel", "nights", "stops", "to"]);
+        let fields = &trip["properties"];
+        assert!(may_be_null(&fields["back"]) && may_be_null(&fields["hotel"]), "{trip}");
+        assert!(!may_be_null(&fields["nights"]) && fields["nights"].get("default").is_none(), "{trip}");
+        for hotel in [&fields["hotel"], &fields["stops"]["items"]] {
+            assert_eq!(names(&hotel["required"]), ["name", "properties", "stars"]);
+            assert!(may_be_null(&hotel["properties"]["stars"]) && hotel["additionalProperties"] == false, "{hotel}");
+            assert!(hotel["properties"].get("additionalProperties").is_none(), "{hotel}");
+        }
+    }
+
+    #[test]
+    fn a_tool_asks_for_what_serde_needs() {
+        let trip = schema::<Trip>();
+        assert_eq!(names(&trip["required"]), ["stops", "to"]);
+        assert_eq!(names(&trip["properties"]["stops"]["items"]["required"]), ["name"]);
+    }
+
+    #[test]
+    fn what_is_left_out_as_null_is_none() {
+        let answer = json!({"to": "Rome", "back": null, "nights": 2, "hotel": null,
+            "stops": [{"name": "Inn", "stars": null, "properties": null}]});
+        let trip: Trip = serde_json::from_value(answer).unwrap();
+        assert!(trip.back.is_none() && trip.hotel.is_none() && trip.stops[0].stars.is_none());
     }
 }
