@@ -41,7 +41,8 @@ impl Llm {
     ///
     /// # Errors
     /// What kept it from answering, with the texts that failed (`input[32..64]`) if there were several batches; `Upstream`
-    /// if the vectors are not as many as the texts, or not all of one length.
+    /// if the vectors are not as many as the texts, or not all of one length; `Invalid` for `messages` beside `input`, and
+    /// for an image among the texts.
     pub async fn embed(&self, request: impl Into<EmbedRequest>) -> Result<Embeddings> {
         self.embed_in(request, Batches::default()).await
     }
@@ -64,6 +65,7 @@ impl Llm {
     /// As [`Llm::embed`].
     pub async fn embed_in(&self, request: impl Into<EmbedRequest>, batches: Batches) -> Result<Embeddings> {
         let request = request.into();
+        makes_sense(&request)?;
         let size = batches.size.max(1);
         if request.input.len() <= size {
             return self.embed_once(request).await;
@@ -108,6 +110,22 @@ impl Llm {
     }
 }
 
+/// What a server would answer with a vector of something else.
+fn makes_sense(request: &EmbedRequest) -> Result<()> {
+    if !request.input.is_empty() && !request.messages.is_empty() {
+        let message = "`messages` stand in place of `input`: send one request for each";
+        return Err(Error::invalid(message).param("messages"));
+    }
+    let is_image = |text: &String| text.trim_start().starts_with("data:image/");
+    match request.input.iter().position(is_image) {
+        None => Ok(()),
+        Some(i) => {
+            let message = format!("`input[{i}]` is an image, and would be read as a text: use `embed_image`");
+            Err(Error::invalid(message).param("input"))
+        }
+    }
+}
+
 impl EmbedRequest {
     fn clone_without_input(&self) -> EmbedRequest {
         let EmbedRequest { model, dimensions, base64, extra, .. } = self;
@@ -136,5 +154,34 @@ fn joined(answers: Vec<Embeddings>) -> Result<Embeddings> {
             let message = format!("the vectors have {first} and {other} dimensions: two models answer to one name");
             Err(Error::new(Kind::Upstream, message))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::fake::Fake;
+
+    async fn refusal(request: EmbedRequest) -> Error {
+        Llm::of(Fake::says("")).unwrap().embed(request).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn messages_beside_texts_are_refused_however_many_texts_there_are() {
+        for count in [1, 100] {
+            let texts = (0..count).map(|i| i.to_string());
+            let both = EmbedRequest { messages: vec![Message::user("a red image")], ..EmbedRequest::new(texts) };
+            let error = refusal(both).await;
+            assert_eq!((error.kind(), error.get_param()), (Kind::Invalid, Some("messages")), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_image_among_the_texts_is_told_where_it_belongs() {
+        let error = refusal(EmbedRequest::new(["a cat", " data:image/png;base64,iVBORw0KGgo="])).await;
+        assert_eq!((error.kind(), error.get_param()), (Kind::Invalid, Some("input")));
+        assert_eq!(error.message(), "`input[1]` is an image, and would be read as a text: use `embed_image`");
+        let about = Llm::of(Fake::says("")).unwrap().embed("what does data:image/png mean?").await;
+        assert_eq!(about.unwrap().vectors.len(), 1);
     }
 }
