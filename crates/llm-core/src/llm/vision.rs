@@ -27,7 +27,8 @@ impl Llm {
     /// ```
     ///
     /// # Errors
-    /// What kept it from answering; `Unsupported`, naming who can, if the model cannot see.
+    /// What kept it from answering; `Unsupported`, with the model that was shown it as far as it has a name and how to name
+    /// one that sees, if it cannot see.
     pub async fn caption(&self, image: Image) -> Result<String> {
         self.look(image, CAPTION).await
     }
@@ -46,8 +47,8 @@ impl Llm {
     /// As [`Llm::caption`].
     pub async fn look(&self, image: Image, question: &str) -> Result<String> {
         let model = self.gateway.router().vision.clone().unwrap_or_default();
-        let request = ChatRequest::new(question).image(image).temperature(0.0).model(model);
-        let answer = self.chat(request).await.map_err(told_who_can)?;
+        let request = ChatRequest::new(question).image(image).temperature(0.0).model(&model);
+        let answer = self.chat(request).await.map_err(|error| told_who_can(error, &model))?;
         Ok(answer.text.trim().to_owned())
     }
 
@@ -69,11 +70,26 @@ impl Llm {
 }
 
 /// Hosts refuse images in their own words; the caller wants to know what to do.
-fn told_who_can(error: Error) -> Error {
+fn told_who_can(error: Error, asked: &str) -> Error {
     let cannot = ["not a multimodal model", "image input is not supported", "reads text only"];
     if !cannot.iter().any(|words| error.message().contains(words)) {
         return error;
     }
-    let message = "this model reads text only; name one that sees as `vision_model`, or with VISION_PROVIDER";
+    // Whoever has a name here was configured as the one that sees.
+    let who = if asked.is_empty() { "this model" } else { asked };
+    let message = format!("{who} reads text only; name one that sees as `vision_model`, or with VISION_PROVIDER");
     Error::new(Kind::Unsupported, message).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_was_to_see_and_does_not_is_named() {
+        let blind = || Error::invalid("tiny is not a multimodal model");
+        assert!(told_who_can(blind(), "").message().starts_with("this model reads text only; name one"));
+        assert!(told_who_can(blind(), "tiny-vlm").message().starts_with("tiny-vlm reads text only; name one"));
+        assert_eq!(told_who_can(Error::invalid("too large"), "").kind(), Kind::Invalid);
+    }
 }
