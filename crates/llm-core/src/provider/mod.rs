@@ -2,6 +2,7 @@
 pub mod fake;
 pub mod hosts;
 pub mod http;
+pub mod hybrid;
 pub mod replay;
 
 use std::sync::Arc;
