@@ -1,4 +1,8 @@
 //! async-openai's chat and embedding types, both ways. What its closed enums have no word for becomes the nearest one.
+//!
+//! Conversions are `TryFrom` because each side can say what the other has no word for: their requests may hold what the house
+//! refuses (no message, a temperature of 3), ours what their types cannot (a part of a new kind, an image to embed). Their
+//! vectors alone are always ours, and that is `From`.
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_openai::types::chat::{CreateChatCompletionRequest, CreateChatCompletionResponse};
@@ -14,6 +18,16 @@ use crate::error::{Error, Kind, Result};
 fn request(operation: Operation, theirs: &impl Serialize) -> Result<Request> {
     let json = serde_json::to_vec(theirs).map_err(|e| Error::invalid("the request cannot be JSON").because(e))?;
     dialect::openai().read(operation, &json, &mut Vec::new())
+}
+
+/// As OpenAI writes it. Their types want a model named, and no name is the default one here.
+fn written(request: impl Into<Request>) -> Result<Value> {
+    let bytes = dialect::openai().write(&Call::new(request, Delivery::Whole))?;
+    let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::invalid("no JSON").because(e))?;
+    if let Value::Object(fields) = &mut json {
+        fields.entry("model").or_insert_with(|| "".into());
+    }
+    Ok(json)
 }
 
 fn theirs<T: DeserializeOwned>(json: Value) -> Result<T> {
@@ -42,9 +56,7 @@ impl TryFrom<ChatRequest> for CreateChatCompletionRequest {
     type Error = Error;
 
     fn try_from(ours: ChatRequest) -> Result<CreateChatCompletionRequest> {
-        let written = dialect::openai().write(&Call::new(ours, Delivery::Whole))?;
-        let json = serde_json::from_slice(&written).map_err(|e| Error::invalid("no JSON").because(e))?;
-        theirs(json)
+        theirs(written(ours)?).map_err(|error| error.as_kind(Kind::Unsupported))
     }
 }
 
@@ -59,21 +71,31 @@ impl TryFrom<CreateEmbeddingRequest> for EmbedRequest {
     }
 }
 
+impl TryFrom<EmbedRequest> for CreateEmbeddingRequest {
+    type Error = Error;
+
+    fn try_from(ours: EmbedRequest) -> Result<CreateEmbeddingRequest> {
+        theirs(written(ours)?).map_err(|error| error.as_kind(Kind::Unsupported))
+    }
+}
+
 impl TryFrom<ChatReply> for CreateChatCompletionResponse {
     type Error = Error;
 
     fn try_from(ours: ChatReply) -> Result<CreateChatCompletionResponse> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let message = json!({"role": "assistant", "content": ours.message().content, "refusal": null,
+        let text = |field: &str| ours.extra.get(field).and_then(Value::as_str);
+        let message = json!({"role": "assistant", "content": ours.message().content, "refusal": text("refusal"),
             "tool_calls": (!ours.tool_calls.is_empty()).then_some(&ours.tool_calls)});
+        let logprobs = (!ours.logprobs.is_empty()).then(|| json!({"content": ours.logprobs}));
         let reason = ours.finish_reason.as_ref().map(|reason| match reason {
             FinishReason::Other(_) => "stop",
             known => known.as_str(),
         });
         theirs(json!({
             "id": ours.id, "object": "chat.completion", "created": created, "model": ours.model,
-            "choices": [{"index": 0, "message": message, "finish_reason": reason, "logprobs": null}],
-            "usage": ours.usage.map(cost),
+            "choices": [{"index": 0, "message": message, "finish_reason": reason, "logprobs": logprobs}],
+            "usage": ours.usage.map(cost), "system_fingerprint": text("system_fingerprint"),
         }))
     }
 }
@@ -104,16 +126,30 @@ impl TryFrom<Embeddings> for CreateEmbeddingResponse {
     }
 }
 
+impl From<CreateEmbeddingResponse> for Embeddings {
+    fn from(theirs: CreateEmbeddingResponse) -> Embeddings {
+        let mut rows = theirs.data;
+        rows.sort_by_key(|row| row.index); // ours are in the order of the texts
+        let usage = Usage { prompt_tokens: theirs.usage.prompt_tokens, ..Usage::default() };
+        let vectors = rows.into_iter().map(|row| row.embedding).collect();
+        Embeddings { vectors, usage: Some(usage), ..Embeddings::default() }
+    }
+}
+
 fn cost(usage: Usage) -> Value {
     json!({
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens.saturating_add(usage.completion_tokens),
+        "prompt_tokens_details": usage.cached_tokens.map(|tokens| json!({"cached_tokens": tokens})),
+        "completion_tokens_details": usage.reasoning_tokens.map(|tokens| json!({"reasoning_tokens": tokens})),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Map;
+
     use super::*;
 
     #[test]
@@ -124,13 +160,26 @@ mod tests {
             model: "m".into(),
             tool_calls: vec![call.clone()],
             finish_reason: Some(FinishReason::ToolCalls),
-            usage: Some(Usage { prompt_tokens: 3, completion_tokens: 4, ..Usage::default() }),
+            logprobs: vec![Logprob {
+                token: "a".into(),
+                logprob: -0.5,
+                bytes: Some(vec![97]),
+                top_logprobs: vec![Logprob { token: "b".into(), logprob: -1.5, ..Logprob::default() }],
+            }],
+            usage: Some(Usage {
+                prompt_tokens: 3,
+                completion_tokens: 4,
+                cached_tokens: Some(2),
+                reasoning_tokens: Some(1),
+            }),
+            extra: Map::from_iter([("system_fingerprint".to_owned(), "fp".into())]),
             ..ChatReply::default()
         };
         let theirs = CreateChatCompletionResponse::try_from(ours.clone()).unwrap();
         let back = ChatReply::try_from(theirs).unwrap();
         assert_eq!((back.id, back.model, back.tool_calls), (ours.id, ours.model, ours.tool_calls));
         assert_eq!((back.usage, back.finish_reason), (ours.usage, ours.finish_reason));
+        assert_eq!((back.logprobs, &back.extra["system_fingerprint"]), (ours.logprobs, &Value::from("fp")));
         let odd = ChatReply { finish_reason: Some(FinishReason::Other("abort".into())), ..ChatReply::default() };
         assert!(CreateChatCompletionResponse::try_from(odd).is_ok(), "their enum has no word for abort");
     }
@@ -144,8 +193,28 @@ mod tests {
             (back.sampling.temperature, back.sampling.max_tokens, back.last_text().as_str()),
             (Some(0.5), Some(7), "hi")
         );
-        let vectors = Embeddings { vectors: vec![vec![0.25, 0.5]], usage: None, ..Embeddings::default() };
-        let theirs = CreateEmbeddingResponse::try_from(vectors).unwrap();
+        let ours = EmbedRequest { base64: true, ..EmbedRequest::new(["a", "b"]).dimensions(64) };
+        let theirs = CreateEmbeddingRequest::try_from(ours).unwrap();
+        assert_eq!(theirs.model, "", "no name is the default model's");
+        let back = EmbedRequest::try_from(theirs).unwrap();
+        assert_eq!((back.input, back.dimensions, back.base64), (vec!["a".into(), "b".into()], Some(64), true));
+
+        let vectors = vec![vec![0.25, 0.5], vec![1.0, 0.0]];
+        let usage = Some(Usage { prompt_tokens: 3, ..Usage::default() });
+        let ours = Embeddings { vectors: vectors.clone(), usage, ..Embeddings::default() };
+        let mut theirs = CreateEmbeddingResponse::try_from(ours).unwrap();
         assert_eq!(theirs.data[0].embedding, [0.25, 0.5]);
+        theirs.data.reverse();
+        let back = Embeddings::from(theirs);
+        assert_eq!((back.vectors, back.usage), (vectors, usage));
+    }
+
+    #[test]
+    fn what_their_types_have_no_word_for_is_told() {
+        let image = EmbedRequest::image(Image::url("data:image/png;base64,iVBORw0KGgo="));
+        let error = CreateEmbeddingRequest::try_from(image).unwrap_err();
+        assert_eq!((error.kind(), error.message()), (Kind::Unsupported, "async-openai has no type for this"));
+        let nothing = CreateChatCompletionRequest { model: "m".into(), ..CreateChatCompletionRequest::default() };
+        assert_eq!(ChatRequest::try_from(nothing).unwrap_err().kind(), Kind::Invalid);
     }
 }
