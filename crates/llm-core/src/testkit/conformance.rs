@@ -65,6 +65,7 @@ pub struct Subject<'a> {
     pub(super) running: Option<Box<dyn Fn() -> usize + Send + Sync + 'a>>,
     pub(super) stops_within: Duration,
     pub(super) refusals: Vec<(Call, Kind)>,
+    pub(super) calls: Vec<(ChatRequest, String)>,
 }
 
 impl<'a> Subject<'a> {
@@ -80,6 +81,7 @@ impl<'a> Subject<'a> {
             running: None,
             stops_within: Duration::from_millis(50),
             refusals: Vec::new(),
+            calls: Vec::new(),
         }
     }
 
@@ -131,6 +133,37 @@ impl<'a> Subject<'a> {
         self
     }
 
+    /// Asked this, it wants this tool called, and no other.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use llm_core::testkit::Subject;
+    /// use llm_core::{BoxFuture, Call, ChatRequest, Event, FinishReason, Frame, Operations, Provider, Reply, Result};
+    /// use serde_json::json;
+    ///
+    /// struct Forecaster;
+    /// impl Provider for Forecaster {
+    ///     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    ///         Box::pin(async move {
+    ///             call.chat()?;
+    ///             let wish = json!({"id": "c1", "function": {"name": "weather", "arguments": "{\"city\":\"Paris\"}"}});
+    ///             let events = [Event::ToolCall(wish), Event::Finish(FinishReason::ToolCalls)];
+    ///             let frames = events.map(|event| Ok(Frame::Event(event)));
+    ///             Reply::begun(Box::pin(futures_util::stream::iter(frames))).await
+    ///         })
+    ///     }
+    /// }
+    /// let weather = json!({"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}});
+    /// let question = ChatRequest::new("Is it sunny in Paris?").tool(weather);
+    /// Subject::new(&Forecaster).only(Operations::NONE).calls(question, "weather").conforms().await.unwrap();
+    /// # }
+    /// ```
+    pub fn calls(mut self, question: impl Into<ChatRequest>, tool: &str) -> Self {
+        self.calls.push((question.into(), tool.into()));
+        self
+    }
+
     /// Puts it to all checks.
     ///
     /// # Errors
@@ -177,7 +210,7 @@ impl<'a> Subject<'a> {
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Complaints(Vec<String>);
+pub struct Complaints(pub(super) Vec<String>);
 
 impl Complaints {
     /// One by one.

@@ -85,3 +85,24 @@ pub(super) async fn several(subject: &Subject<'_>) -> Kept {
     }
     Ok(())
 }
+
+pub(super) async fn calls(subject: &Subject<'_>) -> Kept {
+    for (question, tool) in &subject.calls {
+        for delivery in [Delivery::Whole, Delivery::Stream] {
+            let reply = subject.provider.call(&subject.call(question, delivery)).await.map_err(told)?;
+            let reply = reply.chat().await.map_err(told)?;
+            called(&reply, tool).map_err(|why| format!("{delivery:?}: {why}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn called(reply: &ChatReply, tool: &str) -> Kept {
+    let [call] = &reply.tool_calls[..] else {
+        return Err(format!("{} calls instead of one of {tool}", reply.tool_calls.len()));
+    };
+    let name = &call.function.name;
+    holds(name == tool, || format!("it calls {name:?} instead of {tool:?}"))?;
+    holds(!call.id.is_empty(), || "its call has no id, which a result must name".into())?;
+    call.arguments::<serde_json::Map<String, serde_json::Value>>().map(drop).map_err(told)
+}

@@ -18,13 +18,17 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("it tells what an answer cost, both ways or never", |s| Box::pin(chat::costs(s))),
     ("its answers end once", |s| Box::pin(chat::ends(s))),
     ("it answers several at once, each its own", |s| Box::pin(chat::several(s))),
+    ("it wants the tool called that it was asked for", |s| Box::pin(chat::calls(s))),
     ("it stops when its stream is dropped", |s| Box::pin(leaving::in_the_middle(s))),
     ("it stops when nobody waits for its first word", |s| Box::pin(leaving::at_once(s))),
     ("what it does not serve is Unsupported", |s| Box::pin(others::unsupported(s))),
     ("what it refuses has its kind, and tells no secrets", |s| Box::pin(others::refuses(s))),
+    ("it goes on with a text, whole and streamed the same", |s| Box::pin(others::completes(s))),
     ("it embeds one vector a text, in order", |s| Box::pin(others::embeds(s))),
     ("it ranks documents, the best first", |s| Box::pin(others::ranks(s))),
+    ("it scores each text by itself", |s| Box::pin(others::scores(s))),
     ("it counts tokens", |s| Box::pin(others::counts(s))),
+    ("it turns tokens back into text", |s| Box::pin(others::detokenizes(s))),
     ("it lists its models", |s| Box::pin(others::lists(s))),
 ];
 

@@ -56,6 +56,23 @@ pub(super) async fn refuses(subject: &Subject<'_>) -> Kept {
     Ok(())
 }
 
+pub(super) async fn completes(subject: &Subject<'_>) -> Kept {
+    if !subject.operations.contains(Operation::Complete) {
+        return Ok(());
+    }
+    let (whole, streamed) = (continued(subject, Delivery::Whole).await?, continued(subject, Delivery::Stream).await?);
+    holds(!whole.is_empty(), || "it says nothing".into())?;
+    holds(whole == streamed, || format!("it streams {streamed:?}, and says {whole:?} whole"))
+}
+
+async fn continued(subject: &Subject<'_>, delivery: Delivery) -> Result<String, String> {
+    let (model, prompt) = (subject.model.clone(), "The capital of France is".to_owned());
+    let sampling = Sampling { temperature: Some(0.0), max_tokens: Some(8), ..Sampling::default() };
+    let request = CompleteRequest { model, prompt, sampling, ..CompleteRequest::default() };
+    let reply = subject.provider.call(&Call::new(request, delivery)).await.map_err(told)?;
+    Ok(reply.chat().await.map_err(told)?.text)
+}
+
 pub(super) async fn embeds(subject: &Subject<'_>) -> Kept {
     if !subject.operations.contains(Operation::Embed) {
         return Ok(());
@@ -101,6 +118,55 @@ pub(super) async fn ranks(subject: &Subject<'_>) -> Kept {
     holds(is_sorted, || format!("its order is not that of its scores: {:?}", ranking.results))?;
     places.sort_unstable();
     holds(places == [0, 1], || format!("two documents, and places for {places:?}"))
+}
+
+pub(super) async fn scores(subject: &Subject<'_>) -> Kept {
+    if !subject.operations.contains(Operation::Score) {
+        return Ok(());
+    }
+    let documents = ["stock markets fell today", "the cat sat on the mat"];
+    let together = scored(subject, &documents).await?;
+    holds(together.len() == documents.len(), || format!("{} texts, {together:?}", documents.len()))?;
+    holds(together.iter().all(|score| score.is_finite()), || "a score that is no number".into())?;
+    for (document, among) in documents.iter().zip(together) {
+        let alone = scored(subject, &[*document]).await?.pop().ok_or("no score")?;
+        holds((alone - among).abs() < 0.01, || format!("alone a text has {alone}, among others {among}"))?;
+    }
+    Ok(())
+}
+
+async fn scored(subject: &Subject<'_>, documents: &[&str]) -> Result<Vec<f32>, String> {
+    let request = ScoreRequest::new(["where did the cat sit?"], documents.iter().copied()).model(&subject.model);
+    let reply = subject.provider.call(&Call::new(request, Delivery::Whole)).await.map_err(told)?;
+    let scores = reply.single(|frame| if let Frame::Scores(scores) = frame { Some(scores) } else { None });
+    Ok(scores.await.map_err(told)?.scores)
+}
+
+pub(super) async fn detokenizes(subject: &Subject<'_>) -> Kept {
+    let served = [Operation::Tokenize, Operation::Detokenize];
+    if !served.into_iter().all(|operation| subject.operations.contains(operation)) {
+        return Ok(());
+    }
+    let (long, short) = (ids(subject, "one two three").await?, ids(subject, "seven").await?);
+    if long.is_empty() || short.is_empty() {
+        return Ok(()); // it counts, and names none
+    }
+    let (long, short) = (text_of(subject, long).await?, text_of(subject, short).await?);
+    holds(!long.is_empty() && long != short, || format!("{long:?} for a long text, {short:?} for a short one"))
+}
+
+async fn ids(subject: &Subject<'_>, text: &str) -> Result<Vec<u32>, String> {
+    let model = subject.model.clone();
+    let request = TokenizeRequest { model, prompt: text.into(), add_special_tokens: false, extra: Default::default() };
+    let reply = subject.provider.call(&Call::new(request, Delivery::Whole)).await.map_err(told)?;
+    let tokens = reply.single(|frame| if let Frame::Tokens(tokens) = frame { Some(tokens) } else { None });
+    Ok(tokens.await.map_err(told)?.tokens)
+}
+
+async fn text_of(subject: &Subject<'_>, tokens: Vec<u32>) -> Result<String, String> {
+    let request = DetokenizeRequest { model: subject.model.clone(), tokens };
+    let reply = subject.provider.call(&Call::new(request, Delivery::Whole)).await.map_err(told)?;
+    reply.single(|frame| if let Frame::Text(text) = frame { Some(text) } else { None }).await.map_err(told)
 }
 
 pub(super) async fn counts(subject: &Subject<'_>) -> Kept {
