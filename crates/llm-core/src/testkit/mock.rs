@@ -44,6 +44,13 @@ pub enum Step {
     Says(&'static str),
     /// The same, ended for this reason.
     SaysAndEnds(&'static str, &'static str),
+    /// Sends the one or the other, as the request that was read asks.
+    Answers {
+        /// To those who want an answer in one piece.
+        whole: Vec<u8>,
+        /// To those who want a stream.
+        streamed: Vec<u8>,
+    },
     /// Waits.
     Pause(Duration),
     /// Ends with a reset instead of a close.
@@ -223,6 +230,10 @@ async fn follow(mut stream: TcpStream, steps: Vec<Step>, shared: Arc<Shared>) {
             }
             Step::Says(text) => _ = stream.write_all(&shapes::said(text, "stop", &asked)).await,
             Step::SaysAndEnds(text, why) => _ = stream.write_all(&shapes::said(text, why, &asked)).await,
+            Step::Answers { whole, streamed } => {
+                let bytes = if shapes::wants_stream(&asked) { streamed } else { whole };
+                let _ = stream.write_all(&bytes).await;
+            }
             Step::Trickle(bytes) => trickle(&mut stream, &bytes).await,
         }
     }

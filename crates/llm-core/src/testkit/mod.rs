@@ -4,7 +4,7 @@
 //!
 //! - [`Subject`] puts any provider to the checks that ours pass: `Subject::new(&mine).conforms().await`.
 //! - [`scenarios`] has every way in which servers that call themselves compatible were seen to differ, each with what a caller
-//!   should make of it.
+//!   should make of it; [`Scenario::check`] puts any `Llm` to one.
 //! - [`Mock`] sends whatever bytes it is told to, and [`Served`] makes a server of any provider.
 mod checks;
 mod conformance;
@@ -14,6 +14,7 @@ mod served;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod wanted;
 mod wire;
 
 pub use conformance::{Complaints, Subject};

@@ -46,11 +46,15 @@ pub(super) fn streamed<'a>(events: impl IntoIterator<Item = &'a str>) -> Vec<u8>
     [events_in_chunks(), &chunks].concat().into_bytes()
 }
 
+/// Whether this request asks for a stream.
+pub(super) fn wants_stream(request: &str) -> bool {
+    let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    serde_json::from_str::<Value>(body).is_ok_and(|asked| asked["stream"] == true)
+}
+
 /// This text as an answer to this request, ended for this reason: whole, or a word an event.
 pub(super) fn said(words: &str, finish: &str, request: &str) -> Vec<u8> {
-    let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let asked: Value = serde_json::from_str(body).unwrap_or_default();
-    if asked["stream"] != true {
+    if !wants_stream(request) {
         return whole(&json!({"role": "assistant", "content": words}), finish);
     }
     let events: Vec<String> = words.split_inclusive(' ').map(text).chain([end(finish), String::new()]).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::Table;
 
-use super::{SCENARIOS, Served, Subject};
+use super::{SCENARIOS, Served, Subject, scenarios};
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
 use crate::provider::fake::{self, Fake};
@@ -82,4 +82,50 @@ async fn streamed(llm: &Llm) -> Result<()> {
     let mut answer = llm.stream("?").await?;
     while answer.next().await?.is_some() {}
     Ok(())
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_try_again_is_told_what_was_wanted() {
+    let settings = "retry = { max_retries = 0 }\n[models.m]\nprovider = 'vllm'";
+    let hasty = |url: &str| {
+        let config = Config::from_toml(&format!("{settings}\nbase_url = '{url}'")).unwrap();
+        Llm::new(&config).unwrap()
+    };
+    let complaint = scenarios::UNAVAILABLE.check(hasty).await.unwrap_err().to_string();
+    assert!(complaint.starts_with("unavailable: overloaded: busy"), "{complaint}");
+    assert!(complaint.ends_with("; wanted: the answer: it is tried again"), "{complaint}");
+}
+
+/// Says something else streamed, knows one score and one text, and calls no tool.
+struct Muddled;
+
+impl Provider for Muddled {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+        Box::pin(async move {
+            Ok(Reply::of(match call.request()? {
+                Request::Score(_) => Frame::Scores(Scores { scores: vec![0.5], usage: None }),
+                Request::Tokenize(_) => Frame::Tokens(Tokens { count: 1, tokens: vec![7], ..Tokens::default() }),
+                Request::Detokenize(_) => Frame::Text("same".into()),
+                _ => return Ok(Reply::says(format!("{:?}", call.delivery))),
+            }))
+        })
+    }
+
+    fn serves(&self) -> Operations {
+        [Operation::Complete, Operation::Score, Operation::Tokenize, Operation::Detokenize].into()
+    }
+}
+
+#[tokio::test]
+async fn the_checks_of_texts_scores_tokens_and_calls_bite() {
+    let subject = Subject::new(&Muddled).calls("Is it sunny?", "weather");
+    let complaints = subject.conforms().await.unwrap_err().to_string();
+    for complaint in [
+        "it streams \"Stream\", and says \"Whole\" whole",
+        "it scores each text by itself: 2 texts, [0.5]",
+        "\"same\" for a long text, \"same\" for a short one",
+        "Whole: 0 calls instead of one of weather",
+    ] {
+        assert!(complaints.contains(complaint), "{complaint}: {complaints}");
+    }
 }
