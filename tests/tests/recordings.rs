@@ -3,26 +3,38 @@ use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt;
 use llm_core::provider::replay::Recording;
-use llm_core::testkit::{Mock, answer, chunk, events_in_chunks};
+use llm_core::testkit::{Mock, Subject, answer, chunk, events_in_chunks};
 use llm_core::{
-    Call, ChatReply, ChatRequest, CompleteRequest, Config, Delivery, DetokenizeRequest, Error, Event, FinishReason,
-    Frame, Kind, Llm, Message, Prompt, Provider, TokenizeRequest,
+    Call, ChatReply, ChatRequest, CompleteRequest, Config, Content, Delivery, DetokenizeRequest, EmbedRequest, Error,
+    Event, FinishReason, Frame, Image, Kind, Llm, Message, Operations, Part, Prompt, Provider, ScoreRequest,
+    TokenizeRequest,
 };
 use serde_json::{Value, json};
 
 const SERVERS: [&str; 2] = ["vllm", "llama-server"];
 const PARIS: &str = "The capital of France is Paris.";
+const RED: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mO8IyfHgA0wMeAAg1MCAOBWAShOAhDlAAAAAElFTkSuQmCC";
+const BLUE: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mOUs7nDgA0wMeAAg1MCAPYOAUYEOy/6AAAAAElFTkSuQmCC";
 
 fn recordings(server: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(server)
 }
 
 fn replay(recordings: &Path) -> Llm {
+    replay_of("tiny", recordings)
+}
+
+fn replay_of(model: &str, recordings: &Path) -> Llm {
     let settings = format!(
-        "retry = {{ max_retries = 0 }}\n[models.tiny]\nprovider = 'replay'\nrecordings = '{}'",
+        "retry = {{ max_retries = 0 }}\n[models.{model}]\nprovider = 'replay'\nrecordings = '{}'",
         recordings.display()
     );
     Llm::new(&Config::from_toml(&settings).unwrap()).unwrap()
+}
+
+/// One recording of a server's, which answers every question.
+fn file(server: &str, name: &str) -> PathBuf {
+    recordings(server).join(name).with_extension("txt")
 }
 
 fn recording(server: &str, name: &str) -> Recording {
@@ -42,8 +54,14 @@ async fn server(recording: &Recording) -> Mock {
 }
 
 fn host(server: &Mock) -> Llm {
-    let settings =
-        format!("retry = {{ max_retries = 0 }}\n[models.tiny]\nprovider = 'vllm'\nbase_url = '{}'", server.url());
+    host_of("vllm", server)
+}
+
+fn host_of(provider: &str, server: &Mock) -> Llm {
+    let settings = format!(
+        "retry = {{ max_retries = 0 }}\n[models.tiny]\nprovider = '{provider}'\nbase_url = '{}'",
+        server.url()
+    );
     Llm::new(&Config::from_toml(&settings).unwrap()).unwrap()
 }
 
@@ -127,6 +145,15 @@ async fn tools_are_called_whether_free_required_or_named_whole_or_streamed() {
 }
 
 #[tokio::test]
+async fn tools_are_called_as_the_kit_wants_it() {
+    for server in SERVERS {
+        let llm = replay(&recordings(server));
+        let subject = Subject::new(&**llm.gateway()).model("tiny").only(Operations::NONE);
+        subject.calls(weather(), "get_weather").conforms().await.unwrap_or_else(|why| panic!("{server}: {why}"));
+    }
+}
+
+#[tokio::test]
 async fn an_answer_in_a_schema_is_json() {
     let schema = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {
         "type": "object", "properties": {"c": {"enum": ["red", "green"]}}, "required": ["c"]}}});
@@ -187,6 +214,107 @@ async fn tokens_are_counted_and_become_text_again() {
     assert_eq!(text, "&'(");
 }
 
+#[tokio::test]
+async fn llama_servers_tokens_become_text_and_its_silence_about_their_number_is_no_zero() {
+    let server_of = async |name: &str| server(&recording("llama-server", name)).await;
+    let text = host_of("llama-server", &server_of("detokenize").await).detokenize([5, 6, 7]).await.unwrap();
+    assert_eq!(text, "&'(");
+    // Asked in vLLM's words, it understands none of them and lists no token.
+    for name in ["tokenize", "tokenize_chat"] {
+        let error = host(&server_of(name).await).count_tokens("Hello world").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Upstream, "{name}: {error:?}");
+    }
+}
+
+/// Images and then words, as one message.
+fn shown(images: &[&str], words: &str) -> Message {
+    let images = images.iter().map(|url| Part::from(Image::url(*url)));
+    Message { content: Content::Parts(images.chain([Part::text(words)]).collect()), ..Message::user("") }
+}
+
+const COLOUR: &str = "What colour is this image?";
+
+/// A recording of a model that sees, what it said, and the tokens of its prompt: 16 or so for an image.
+const SEEN: &[(&str, &str, u32)] = &[
+    ("vision_chat", "red", 40),
+    ("vision_chat_describe", "A blue image.", 38),
+    ("vision_chat_detail", "red", 40),
+    ("vision_chat_no_image", "Hello! I am a tiny test model. How can I help you today?", 23),
+    ("vision_chat_only_image", "red", 27),
+    ("vision_chat_read", "7", 36),
+    ("vision_chat_stream", "red", 40),
+    ("vision_chat_two_images", "red, blue", 57),
+    ("vision_http_private", "red", 40),
+];
+
+#[tokio::test]
+async fn what_a_model_sees_is_told_replayed_and_over_a_socket() {
+    for (name, text, tokens) in SEEN {
+        let server = server(&recording("vllm", name)).await;
+        for (how, llm) in [("replayed", replay(&file("vllm", name))), ("over a socket", host(&server))] {
+            let is_stream = name.ends_with("_stream");
+            let reply = if is_stream { streamed(&llm, "?".into()).await } else { llm.chat("?").await };
+            let reply = reply.unwrap();
+            let told = (reply.text.as_str(), reply.usage.unwrap().prompt_tokens, reply.finish_reason);
+            assert_eq!(told, (*text, *tokens, Some(FinishReason::Stop)), "{name} {how}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn images_are_shown_as_they_were_recorded_whole_and_streamed() {
+    let llm = replay_of("vlm", &recordings("vllm"));
+    let after = ChatRequest::new(COLOUR).image(Image::url(RED)).temperature(0.0);
+    assert_eq!(llm.chat(after).await.unwrap().text, "red");
+    let before = ChatRequest::from(vec![shown(&[RED], COLOUR)]).temperature(0.0);
+    assert_eq!(streamed(&llm, before).await.unwrap().text, "red");
+    let two = ChatRequest::from(vec![shown(&[RED, BLUE], COLOUR)]).temperature(0.0);
+    assert_eq!(llm.chat(two).await.unwrap().text, "red, blue");
+    let prompt = Prompt::Chat(vec![shown(&[RED], COLOUR)]);
+    let counted = TokenizeRequest { model: "vlm".into(), prompt, add_special_tokens: true, extra: Default::default() };
+    let tokens = llm.tokenize(counted).await.unwrap();
+    assert_eq!((tokens.count, tokens.tokens.len(), tokens.max_model_len), (40, 40, Some(2048)));
+}
+
+#[tokio::test]
+async fn a_vector_is_the_same_in_numbers_and_in_base64_and_a_list_keeps_its_order() {
+    let image = || EmbedRequest::image(Image::url(RED));
+    let llm = replay_of("clip", &recordings("vllm"));
+    let numbers = llm.embed(image()).await.unwrap();
+    let encoded = llm.embed(EmbedRequest { base64: true, ..image() }).await.unwrap();
+    assert_eq!((&numbers.vectors, numbers.vectors[0].len()), (&encoded.vectors, 64));
+    assert_eq!((numbers.usage, numbers.usage.unwrap().prompt_tokens), (encoded.usage, 1));
+    // Beside an image a text is not read: that is why the two are refused together here.
+    assert_eq!(replay(&file("vllm", "vision_embed_both")).embed(image()).await.unwrap().vectors, numbers.vectors);
+
+    let list = llm.embed(["a red image", "a blue image"]).await.unwrap();
+    assert_eq!((list.vectors.len(), list.usage.unwrap().prompt_tokens), (2, 12));
+    let alone = replay(&file("vllm", "vision_embed_text")).embed("a red image").await.unwrap();
+    assert_eq!((&alone.vectors[0], alone.usage.unwrap().prompt_tokens), (&list.vectors[0], 6));
+    for name in ["vision_embed_image", "vision_embed_base64"] {
+        let server = server(&recording("vllm", name)).await;
+        assert_eq!(host(&server).embed(image()).await.unwrap().vectors, numbers.vectors, "{name} over a socket");
+    }
+}
+
+#[tokio::test]
+async fn a_text_and_an_image_have_a_score() {
+    let server = server(&recording("vllm", "vision_score_clip")).await;
+    for llm in [replay(&file("vllm", "vision_score_clip")), host(&server)] {
+        let answer = llm.score(ScoreRequest::new(["a red image"], ["?"])).await.unwrap();
+        assert!(answer.scores.len() == 1 && (answer.scores[0] - 0.973_277_5).abs() < 1e-6, "{:?}", answer.scores);
+        assert_eq!(answer.usage.unwrap().prompt_tokens, 7);
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_reads_text_only_is_told_from_one_that_fails() {
+    let blind = replay(&file("vllm", "vision_err_text_only_model"));
+    let error = blind.caption(Image::url(RED)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(error.message().contains("VISION_PROVIDER"), "{error}");
+}
+
 /// A server, a recording, and the kind, the code and the field of its error.
 type Refusal = (&'static str, &'static str, Kind, Option<&'static str>, Option<&'static str>);
 
@@ -203,6 +331,31 @@ const REFUSALS: &[Refusal] = &[
     ("vllm", "err_type", Kind::Invalid, None, Some("body.messages")),
     ("vllm", "err_utf8", Kind::Invalid, None, None),
     ("vllm", "err_validation", Kind::Invalid, None, Some("temperature")),
+    ("vllm", "vision_embed_dimensions", Kind::Invalid, None, None),
+    ("vllm", "vision_embed_err_base64", Kind::Invalid, None, None),
+    ("vllm", "vision_embed_err_broken", Kind::Invalid, None, None),
+    ("vllm", "vision_embed_err_chat", Kind::Unsupported, Some("unsupported"), None),
+    ("vllm", "vision_embed_err_empty", Kind::Invalid, None, None),
+    ("vllm", "vision_embed_err_image_text", Kind::Invalid, None, None),
+    ("vllm", "vision_embed_err_long", Kind::ContextLength, Some("context_length_exceeded"), Some("input_tokens")),
+    ("vllm", "vision_embed_err_truncated", Kind::Invalid, None, None),
+    ("vllm", "vision_embed_err_two_images", Kind::Invalid, None, Some("image")),
+    ("vllm", "vision_err_bad_base64", Kind::Invalid, None, None),
+    ("vllm", "vision_err_context", Kind::ContextLength, Some("context_length_exceeded"), None),
+    ("vllm", "vision_err_data_not_base64", Kind::Unsupported, Some("unsupported"), None),
+    ("vllm", "vision_err_data_text", Kind::Invalid, None, None),
+    ("vllm", "vision_err_domain_not_allowed", Kind::Invalid, None, None),
+    ("vllm", "vision_err_empty_url", Kind::Invalid, None, None),
+    // It says 500 of these two, and would say so for ever.
+    ("vllm", "vision_err_file", Kind::Invalid, None, None),
+    ("vllm", "vision_err_http_private_refused", Kind::Invalid, None, None),
+    ("vllm", "vision_err_http_not_image", Kind::Invalid, None, None),
+    ("vllm", "vision_err_no_scheme", Kind::Invalid, None, None),
+    ("vllm", "vision_err_not_image", Kind::Invalid, None, None),
+    ("vllm", "vision_err_string_url", Kind::Invalid, None, None),
+    ("vllm", "vision_err_text_only_model", Kind::Invalid, None, None),
+    ("vllm", "vision_err_text_only_model_stream", Kind::Invalid, None, None),
+    ("vllm", "vision_err_too_many_images", Kind::Invalid, None, Some("image")),
     ("llama-server", "err_404", Kind::NotFound, None, None),
     ("llama-server", "err_405", Kind::NotFound, None, None),
     ("llama-server", "err_ctx", Kind::ContextLength, Some("context_length_exceeded"), None),
@@ -213,18 +366,18 @@ const REFUSALS: &[Refusal] = &[
     ("llama-server", "err_utf8", Kind::Upstream, None, None),
 ];
 /// It answers these, and the names say what vLLM does.
-const ANSWERS: &[&str] = &["err_maxtok", "err_model", "err_validation"];
+const ANSWERS: &[&str] = &["err_maxtok", "err_model", "err_stream_logprobs", "err_validation"];
 
 #[tokio::test]
 async fn every_refusal_has_its_kind_its_code_and_its_field() {
     for (of, name, kind, code, param) in REFUSALS {
-        let file = recordings(of).join(name).with_extension("txt");
         let server = server(&recording(of, name)).await;
-        for (how, llm) in [("replayed", replay(&file)), ("over a socket", host(&server))] {
+        for (how, llm) in [("replayed", replay(&file(of, name))), ("over a socket", host(&server))] {
             for error in [llm.chat("?").await.unwrap_err(), streamed(&llm, "?".into()).await.unwrap_err()] {
                 assert_eq!(error.kind(), *kind, "{of}/{name} {how}: {error:?}");
                 assert_eq!((error.get_code(), error.get_param()), (*code, *param), "{of}/{name} {how}: {error:?}");
-                assert!(!error.message().is_empty() && !error.message().contains("HTTP"), "{of}/{name} {how}: {error}");
+                let words = error.message();
+                assert!(!words.is_empty() && !words.contains("HTTP/"), "{of}/{name} {how}: {error}");
             }
         }
     }
@@ -237,12 +390,12 @@ async fn no_refusal_is_forgotten() {
             let name = entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
             let is_listed = REFUSALS.iter().any(|row| row.0 == server && row.1 == name);
             let is_answer = server == "llama-server" && ANSWERS.contains(&name.as_str());
-            assert!(!name.starts_with("err_") || is_listed != is_answer, "{server}/{name}");
+            let is_refusal = name.starts_with("err_") || name.contains("_err_");
+            assert!(!is_refusal || is_listed != is_answer, "{server}/{name}");
         }
     }
     for name in ANSWERS {
-        let file = recordings("llama-server").join(name).with_extension("txt");
-        assert_eq!(replay(&file).chat("?").await.unwrap().text, PARIS);
+        assert_eq!(replay(&file("llama-server", name)).chat("?").await.unwrap().text, PARIS);
     }
 }
 
@@ -256,10 +409,9 @@ async fn streams_over_a_socket_are_the_streams_that_were_replayed() {
             "chat_tools_auto_stream",
             "chat_tools_named_stream",
         ] {
-            let file = recordings(of).join(name).with_extension("txt");
             let server = server(&recording(of, name)).await;
             let there = streamed(&host(&server), "?".into()).await.unwrap();
-            let here = streamed(&replay(&file), "?".into()).await.unwrap();
+            let here = streamed(&replay(&file(of, name)), "?".into()).await.unwrap();
             assert_eq!(
                 (&here.text, here.usage, &here.finish_reason),
                 (&there.text, there.usage, &there.finish_reason),
