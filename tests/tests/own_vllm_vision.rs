@@ -8,6 +8,17 @@ use serde_json::{Value, json};
 const RED: &[u8] = include_bytes!("../pictures/red.png");
 const BLUE: &[u8] = include_bytes!("../pictures/blue.png");
 const SEVEN: &[u8] = include_bytes!("../pictures/seven.png");
+/// All colours that the models were taught.
+const COLOURS: [(&str, &[u8]); 8] = [
+    ("red", RED),
+    ("green", include_bytes!("../pictures/green.png")),
+    ("blue", BLUE),
+    ("yellow", include_bytes!("../pictures/yellow.png")),
+    ("orange", include_bytes!("../pictures/orange.png")),
+    ("purple", include_bytes!("../pictures/purple.png")),
+    ("black", include_bytes!("../pictures/black.png")),
+    ("white", include_bytes!("../pictures/white.png")),
+];
 
 fn settings(clip: &Vllm, vlm: &Vllm) -> String {
     format!(
@@ -35,6 +46,7 @@ async fn images_are_embedded_described_and_read() {
     let text = settings(&clip, &vlm);
     let llm = Llm::new(&Config::from_toml(&text).unwrap()).unwrap();
     a_red_picture_is_nearer_to_a_red_image_than_a_blue_one(&llm).await;
+    every_colour_is_told_and_nearest_to_its_own_words(&llm).await;
     a_caption_and_a_digit_are_told(&llm).await;
     the_server_answers_the_same(&text, &llm).await;
     what_is_no_image_is_the_callers_mistake(&llm).await;
@@ -45,6 +57,18 @@ async fn a_red_picture_is_nearer_to_a_red_image_than_a_blue_one(llm: &Llm) {
     let words = llm.embed(EmbedRequest::new(["a red image"]).model("tiny-clip")).await.unwrap().vectors.remove(0);
     let (near, far) = (cosine(&red, &words), cosine(&blue, &words));
     assert!(near > 0.6 && far < 0.2 && red.len() == 64, "{near} {far}");
+}
+
+async fn every_colour_is_told_and_nearest_to_its_own_words(llm: &Llm) {
+    let words = EmbedRequest::new(COLOURS.map(|(name, _)| format!("a {name} image"))).model("tiny-clip");
+    let words = llm.embed(words).await.unwrap().vectors;
+    for (i, (name, picture)) in COLOURS.into_iter().enumerate() {
+        assert_eq!(llm.look(image(picture), "What colour is this image?").await.unwrap(), name);
+        let seen = llm.embed_image(image(picture)).await.unwrap();
+        let near = |a: &usize, b: &usize| cosine(&seen, &words[*a]).total_cmp(&cosine(&seen, &words[*b]));
+        let nearest = (0..COLOURS.len()).max_by(near).unwrap();
+        assert_eq!(nearest, i, "a {name} picture is nearest to a {} image", COLOURS[nearest].0);
+    }
 }
 
 async fn a_caption_and_a_digit_are_told(llm: &Llm) {
@@ -59,11 +83,18 @@ async fn a_caption_and_a_digit_are_told(llm: &Llm) {
 async fn the_server_answers_the_same(text: &str, llm: &Llm) {
     let house = House::of(text);
     let part = json!({"type": "image_url", "image_url": {"url": image(RED).url}});
-    let body = json!({"model": "tiny-clip", "messages": [{"role": "user", "content": [part]}]});
+    let body = json!({"model": "tiny-clip", "messages": [{"role": "user", "content": [&part]}]});
     let reply = http::client().post(house.url() + "/v1/embeddings").json(&body).send().await.unwrap();
     let reply: Value = serde_json::from_slice(&reply.bytes().await.unwrap()).unwrap();
     let vector: Vec<f32> = serde_json::from_value(reply["data"][0]["embedding"].clone()).unwrap();
     assert!(cosine(&vector, &llm.embed_image(image(RED)).await.unwrap()) > 0.999);
+
+    let parts = json!([{"type": "text", "text": "What colour is this image?"}, part]);
+    let body = json!({"model": "tiny-vlm", "temperature": 0, "messages": [{"role": "user", "content": parts}]});
+    let reply = http::client().post(house.url() + "/v1/chat/completions").json(&body).send().await.unwrap();
+    let reply: Value = serde_json::from_slice(&reply.bytes().await.unwrap()).unwrap();
+    assert_eq!(reply["choices"][0]["message"]["content"], "red", "{reply}");
+    assert_eq!(reply["usage"]["prompt_tokens"], 40, "the image has its tokens: {reply}");
 }
 
 async fn what_is_no_image_is_the_callers_mistake(llm: &Llm) {
