@@ -6,6 +6,11 @@
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+/// The Rust in the guide to errors is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/errors.md")]
+struct Errors;
+
 pub mod bench;
 pub mod clients;
 pub mod house;
