@@ -30,9 +30,9 @@ pub fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Composed> {
         table = text.parse().map_err(|e: toml::de::Error| Error::config(e.to_string().trim().to_owned()).at(place))?;
         origins = Origins::of_toml(&path.display().to_string(), &text);
     }
-    let server = Config::take(&mut table)?.with_env(lookup)?;
+    let server = Config::take(&mut table).map_err(|error| origins.tell(error))?.with_env(lookup)?;
     let names_models = table.contains_key("models");
-    let mut models = llm_core::Config::from_table(table)?;
+    let mut models = llm_core::Config::from_table(table).map_err(|error| origins.tell(error))?;
     models.origins = origins;
     if !names_models {
         models.take_models(llm_core::Config::from_env(lookup)?);
@@ -41,12 +41,21 @@ pub fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Composed> {
 }
 
 impl Composed {
+    /// Whether the server's own settings are right; it starts nothing.
+    ///
+    /// # Errors
+    /// `Config`, with the place.
+    pub fn check(&self) -> Result<()> {
+        self.server.check().map_err(|error| self.models.origins.tell(error))
+    }
+
     /// Builds and starts it, with as many open files as the process may have. A server that others can reach and that has
     /// no key makes one, in this file; whether it is new is told, so that the door can print it once.
     ///
     /// # Errors
     /// `Config`, with the place of what is wrong.
     pub fn start(mut self, kinds: &[Kind], key_file: Option<&Path>) -> Result<(Server, Option<String>)> {
+        self.check()?;
         let mut new_key = None;
         if self.server.is_exposed() && self.server.has_no_key() {
             let (key, is_new) = key::kept(key_file.ok_or_else(key::homeless)?)?;

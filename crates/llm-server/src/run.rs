@@ -124,7 +124,7 @@ impl Server {
     }
 
     fn apply(&self, composed: &Composed) -> Result<()> {
-        composed.server.check()?; // most of it changes with the next start, which shall not fail then
+        composed.check()?; // most of it changes with the next start, which shall not fail then
         // A certificate that was renewed stands in the same files; where there was none, clients speak plainly.
         let certificate = tls::of(&self.app.config).map_err(|e| e.at("server"))?;
         let keys = Keys::of(&self.app.config)?;

@@ -25,7 +25,7 @@ async fn run(matches: &ArgMatches) -> Run {
     let house = House::read(&parsed::<Source>(matches))?;
     let mut out = Output::new();
     out.write(&settings(&house)).await?;
-    house.composed.server.check()?;
+    house.composed.check()?;
     let llm = house.llm()?;
     let findings = findings(&house, &llm).await;
     out.write(&findings.iter().map(Finding::lines).collect::<String>()).await?;

@@ -96,17 +96,17 @@ fn a_check_says_where_each_setting_comes_from_and_shows_no_secret() {
 fn a_wrong_configuration_is_named_with_its_place() {
     let ran = Program::configured("[models.x]\nprovider = 'fake'\nsayz = 'x'").run(&["check"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.err.contains("models.x: unknown field `sayz`"), "{}", ran.err);
+    assert!(ran.err.contains(" line 1: models.x: unknown field `sayz`"), "{}", ran.err);
 }
 
 #[test]
 fn a_check_names_what_is_wrong_of_the_server_too() {
     for (setting, says) in [
-        ("cors = ['x']", "server.cors: \"x\" is no origin"),
-        ("keys = '/no/such.toml'", "server.keys: /no/such.toml: cannot be read"),
-        ("tls_cert = 'cert.pem'", "server.tls_key: is missing"),
-        ("trusted_proxies = ['nginx']", "server.trusted_proxies: \"nginx\" is no address"),
-        ("api_key = ''", "server.api_key: is empty"),
+        ("cors = ['x']", " line 2: server.cors: \"x\" is no origin"),
+        ("keys = '/no/such.toml'", " line 2: server.keys: /no/such.toml: cannot be read"),
+        ("tls_cert = 'cert.pem'", " line 1: server.tls_key: is missing"),
+        ("trusted_proxies = ['nginx']", " line 2: server.trusted_proxies: \"nginx\" is no address"),
+        ("api_key = ''", " line 2: server.api_key: is empty"),
     ] {
         let ran = Program::configured(&format!("[server]\n{setting}\n[models.x]\nprovider = 'fake'")).run(&["check"]);
         assert_eq!(ran.code, 2, "{setting}: {ran:?}");

@@ -83,12 +83,21 @@ impl Origins {
         self.0.extend(others.0);
     }
 
-    /// An error about a setting that a variable gave, with the variable as its place.
+    /// An error about a setting, with the variable that gave it as its place, or with the line of its file before it. What is
+    /// missing has the line of the section where it is missing.
     pub fn tell(&self, error: Error) -> Error {
-        match self.get(error.place()) {
-            Some(Origin::Variable(name)) => error.placed(name.clone()),
-            _ => error,
+        let place = error.place().to_owned();
+        let around = |at: &str| at.rsplit_once('.').map_or(at.len(), |(outer, _)| outer.len());
+        let mut at = place.as_str();
+        while !at.is_empty() {
+            match self.get(at) {
+                Some(Origin::Variable(name)) if at == place => return error.placed(name.clone()),
+                Some(Origin::File(line)) => return error.placed(format!("{line}: {place}")),
+                _ if around(at) == at.len() => break,
+                _ => at = &at[..around(at)],
+            }
         }
+        error
     }
 }
 
@@ -121,5 +130,10 @@ mod tests {
         assert_eq!(origins.tell(error).to_string(), "VLLM_BASE_URL: is no URL");
         let other = Error::config("is no URL").at("base_url").at("models.b");
         assert_eq!(origins.tell(other).to_string(), "models.b.base_url: is no URL");
+        let file = Origins::of_toml("f", "[models.b]\nprovider = 'vllm'\nqueue = { limit = 0 }");
+        let told = |place: &str| file.tell(Error::config("is wrong").at(place)).to_string();
+        assert_eq!(told("models.b.queue.limit"), "f line 3: models.b.queue.limit: is wrong");
+        assert_eq!(told("models.b.base_url"), "f line 1: models.b.base_url: is wrong", "it is missing there");
+        assert_eq!(told("default_model"), "default_model: is wrong");
     }
 }
