@@ -197,16 +197,37 @@ fn mutated(dice: &mut fastrand::Rng) -> Vec<u8> {
     body
 }
 
+/// Where what is no question is posted; a wrong value means something in a conversation alone.
+fn door(body: &[u8], dice: &mut fastrand::Rng) -> &'static str {
+    let paths = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"];
+    let is_question = serde_json::from_slice::<Value>(body).is_ok_and(|body| body.is_object());
+    if is_question { paths[0] } else { paths[dice.usize(..paths.len())] }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_malformed_bodies_get_a_4xx_in_openais_shape() {
     let upstream = Upstream::start().await.unwrap();
-    let house = House::before(&upstream.url());
+    all_are_refused(&House::before(&upstream.url())).await;
+}
+
+/// Nobody behind it refuses anything: what it does not understand it must see itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_refuses_a_thousand_malformed_bodies_just_so() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat-f16.gguf");
+    let settings = format!("[models.tiny]\nprovider = 'engine'\npath = '{model}'\ncontext = 2048\nthreads = 1");
+    let house = House::with(&settings, &[llm_engine::KIND]);
+    let life = house.gateway.router().models[0].deployments[0].provider.clone();
+    life.life().expect("an engine has one").load().await.unwrap();
+    all_are_refused(&house).await;
+}
+
+async fn all_are_refused(house: &House) {
     let mut dice = fastrand::Rng::with_seed(7);
     for number in 0..1_000 * factor() {
         let body = malformed(&mut dice);
         let (mut answer, shown) = (Vec::new(), String::from_utf8_lossy(&body[..body.len().min(400)]).into_owned());
         let mut client = Connection::open(house.address()).await.unwrap();
-        let head = client.ask(&post("/v1/chat/completions", None, &body), &mut answer).await;
+        let head = client.ask(&post(door(&body, &mut dice), None, &body), &mut answer).await;
         let head = head.unwrap_or_else(|error| panic!("{error:#} after body {number}: {shown}"));
         let told = String::from_utf8_lossy(&answer);
         assert!((400..500).contains(&head.status), "{} for body {number}: {shown}\n{told}", head.status);
