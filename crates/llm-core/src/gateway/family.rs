@@ -132,6 +132,7 @@ fn key(host: &Host) -> Variable {
 fn model(host: &Host, purpose: &Purpose) -> Variable {
     let without = match (purpose.is_text(), host.has_many_models) {
         (true, false) => "; without it every name goes there, and no name means the first model that it lists",
+        (true, true) if host.needs_key => "; without it every name goes there, and no name is an error",
         (true, true) => "; without it every name goes there",
         (false, _) => "",
     };
