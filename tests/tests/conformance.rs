@@ -213,10 +213,10 @@ impl Provider for Muddled {
                 Request::Embed(request) => {
                     let number = request.input.len();
                     let vector = |place| (0..3).map(|i| if i == (place + number) % 3 { 1.0 } else { 0.0 }).collect();
-                    Frame::Vectors(Embeddings { vectors: (0..number).map(vector).collect(), usage: None })
+                    Frame::Vectors(Embeddings { vectors: (0..number).map(vector).collect(), ..Embeddings::default() })
                 }
                 Request::Rerank(_) => {
-                    Frame::Ranking(Ranking { results: vec![place(0, 0.1), place(1, 0.9)], usage: None, ..Ranking::default() })
+                    Frame::Ranking(Ranking { results: vec![place(0, 0.1), place(1, 0.9)], ..Ranking::default() })
                 }
                 Request::Tokenize(_) => Frame::Tokens(Tokens { count: 7, ..Tokens::default() }),
                 Request::Models => Frame::Models(Vec::new()),

@@ -61,7 +61,9 @@ async fn a_trusted_proxy_says_who_asks_and_nobody_else_does() {
             assert_eq!(ask_as(&trusting, user, connection).await, StatusCode::TOO_MANY_REQUESTS, "{user}");
         }
     }
-    let wary = House::of(&format!("[server]\ntrusted_proxies = ['192.0.2.1']\ntrusted_user_header = 'x-forwarded-user'\n{limited}"));
+    let wary = House::of(&format!(
+        "[server]\ntrusted_proxies = ['192.0.2.1']\ntrusted_user_header = 'x-forwarded-user'\n{limited}"
+    ));
     assert_eq!(ask_as(&wary, "alice", "keep-alive").await, StatusCode::OK);
     assert_eq!(ask_as(&wary, "bob", "close").await, StatusCode::TOO_MANY_REQUESTS);
     // A proxy that names nobody passes on what its client says, which is no name then.

@@ -58,10 +58,8 @@ fn host(server: &Mock) -> Llm {
 }
 
 fn host_of(provider: &str, server: &Mock) -> Llm {
-    let settings = format!(
-        "retry = {{ max_retries = 0 }}\n[models.tiny]\nprovider = '{provider}'\nbase_url = '{}'",
-        server.url()
-    );
+    let settings =
+        format!("retry = {{ max_retries = 0 }}\n[models.tiny]\nprovider = '{provider}'\nbase_url = '{}'", server.url());
     Llm::new(&Config::from_toml(&settings).unwrap()).unwrap()
 }
 

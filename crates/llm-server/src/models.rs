@@ -52,11 +52,10 @@ fn card(model: &ModelStatus, since: u64) -> ModelInfo {
         ("deployments", json!(model.deployments)),
         ("status", json!({"value": model.status, "progress": model.progress, "reason": model.reason})),
     ];
-    // Where it is not known, there is no field: clients take a null for a number, or for none at all.
-    let window = model.max_model_len.into_iter().flat_map(|window| {
-        let named = WINDOWS.into_iter().map(move |name| (name, Value::from(window)));
-        named.chain([("meta", json!({"n_ctx": window}))])
-    });
+    // Where it is not known, there is no field: clients take a null for a number, or for none at all. And no `meta`, from which
+    // some conclude that they speak with llama-server.
+    let window =
+        model.max_model_len.into_iter().flat_map(|window| WINDOWS.map(|name| (name, Value::from(window))));
     let all = fields.into_iter().chain(window);
     let extra: Map<String, Value> = all.map(|(name, value)| (name.to_owned(), value)).collect();
     ModelInfo { id: model.id.clone(), max_model_len: model.max_model_len, extra }

@@ -14,7 +14,7 @@ struct List {
 
 const LISTS: &[List] = &[
     // http is what the hosts' rows are made of.
-    List { name: "PROVIDERS", folder: "crates/llm-core/src/provider", line: "Kind", helpers: &["http"] },
+    List { name: "PROVIDERS", folder: "crates/llm-core/src/provider", line: "Kind", helpers: &["http", "hybrid"] },
     // keep carries parts over a reload.
     List { name: "POLICIES", folder: "crates/llm-core/src/policy", line: "Policy", helpers: &["keep"] },
     // fields reads objects, framing and sse cut streams, for any dialect.

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
 use super::Call;
-use super::context::Context;
 use super::ChatRequest;
+use super::context::Context;
 use super::nouns::{CompleteRequest, Request};
 use super::operation::{Delivery, Operation};
 use super::scan::{self, Field};
@@ -106,9 +106,13 @@ impl Body {
                 let n = self.raw("n").and_then(|n| serde_json::from_slice::<usize>(n).ok()).unwrap_or(1);
                 n.saturating_mul(self.raw("prompt").map_or(1, prompts)).max(1)
             }
-            (_, Some(Request::Chat(ChatRequest { n: Some(n), .. }) | Request::Complete(CompleteRequest { n: Some(n), .. }))) => {
-                (*n as usize).max(1)
-            }
+            (
+                _,
+                Some(
+                    Request::Chat(ChatRequest { n: Some(n), .. })
+                    | Request::Complete(CompleteRequest { n: Some(n), .. }),
+                ),
+            ) => (*n as usize).max(1),
             _ => 1,
         }
     }

@@ -21,7 +21,7 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &ollama::Ollama::Chat,     // what many editors and chats on one's own machine speak
     &ollama::Ollama::Generate, // the older half of it
     &ollama::Ollama::Embeddings,
-    &tei::Tei,                 // servers' own words for what the others have no word for, or another
+    &tei::Tei, // servers' own words for what the others have no word for, or another
     &llama_server::LlamaServer,
 ];
 

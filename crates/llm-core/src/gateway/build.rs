@@ -138,8 +138,10 @@ impl Builder<'_> {
 
     fn candidate(&self, index: usize, part: &DeploymentConfig, keep: &mut Keep) -> Result<Candidate> {
         let kind = provider::find(&part.provider, self.kinds.iter()).map_err(|error| match &*part.provider {
-            ENGINE => Error::config("this program is built without the engine: set AI_PROVIDER, or VLLM_BASE_URL, to say who answers")
-                .at("provider"),
+            ENGINE => Error::config(
+                "this program is built without the engine: set AI_PROVIDER, or VLLM_BASE_URL, to say who answers",
+            )
+            .at("provider"),
             _ => error,
         })?;
         // Its text is its identity: while that is the same, so are its connections, its health and its weights.
@@ -185,7 +187,9 @@ impl Builder<'_> {
             let known = known.ok_or_else(|| Error::config(format!("no such operation: {name}")).at("operations"))?;
             if !able.contains(known) {
                 let able = crate::provider::hosts::able(known);
-                return Err(Error::config(format!("its deployments cannot {name}; those that can: {able}")).at("operations"));
+                return Err(
+                    Error::config(format!("its deployments cannot {name}; those that can: {able}")).at("operations")
+                );
             }
             operations = operations | known.into();
         }

@@ -145,6 +145,11 @@ fn joined(answers: Vec<Embeddings>) -> Result<Embeddings> {
         if let Some(cost) = answer.usage {
             all.usage.get_or_insert_default().add(cost);
         }
+        for warning in answer.warnings {
+            if !all.warnings.contains(&warning) {
+                all.warnings.push(warning);
+            }
+        }
     }
     let mut lengths = all.vectors.iter().map(Vec::len);
     let first = lengths.next().unwrap_or_default();
@@ -164,6 +169,14 @@ mod tests {
 
     async fn refusal(request: EmbedRequest) -> Error {
         Llm::of(Fake::says("")).unwrap().embed(request).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn who_answered_instead_is_told_once_however_many_parts_there_are() {
+        let config = "[models.a]\nprovider = 'fake'\nfailures = 9\nfallback = ['b']\nretry = { max_retries = 0 }\n[models.b]\nprovider = 'fake'";
+        let llm = Llm::new(&crate::Config::from_toml(config).unwrap()).unwrap();
+        let texts = EmbedRequest { model: "a".into(), ..EmbedRequest::new((0..64).map(|i| i.to_string())) };
+        assert_eq!(llm.embed(texts).await.unwrap().warnings, ["b answered instead of a"]);
     }
 
     #[tokio::test]

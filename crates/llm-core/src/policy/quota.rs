@@ -115,10 +115,10 @@ impl Provider for Quota {
         Box::pin(async move {
             self.accounts.opens(&call.context.caller, limits)?;
             let mut bill = Bill { accounts: self.accounts.clone(), call: call.clone(), limits, cost: None };
-            let reply = self.inner.call(call).await.inspect_err(|_| bill.cost = Some(0))?;
+            let reply = self.inner.call(call).await.inspect_err(|_| bill.is(0))?;
             let (reply, said) = counted(reply, limits);
             Ok(reply.on_end(move |end| {
-                bill.cost = Some(match end {
+                bill.is(match end {
                     End::Finished(Some(usage)) => usage.prompt_tokens.saturating_add(usage.completion_tokens),
                     _ => bill.estimate().saturating_add(said.load(Ordering::Relaxed)),
                 });
@@ -141,6 +141,10 @@ struct Bill {
 }
 
 impl Bill {
+    fn is(&mut self, tokens: u32) {
+        self.cost = Some(tokens);
+    }
+
     fn estimate(&self) -> u32 {
         let is_in_line = self.call.context.progress.borrow().place.is_some();
         if is_in_line { 0 } else { about(self.call.size()) }

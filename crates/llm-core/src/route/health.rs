@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::call::ModelInfo;
-use crate::error::{DEADLINE, Error, Kind, Result, UNTRUSTED};
+use crate::error::{Error, Kind, Result, UNTRUSTED};
 use crate::policy::timeout::seconds;
 
 /// So many failures in a row send a deployment to rest.
@@ -313,6 +313,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::DEADLINE;
 
     #[test]
     fn one_that_fails_again_and_again_rests_and_one_success_heals_it() {

@@ -96,7 +96,11 @@ impl Router {
     fn able(&self, operation: Operation) -> String {
         let able = self.models.iter().filter(|m| m.operations.contains(operation));
         let names: Vec<_> = able.map(|m| m.name.to_string()).collect();
-        if names.is_empty() { format!("none here; providers that can: {}", hosts::able(operation)) } else { names.join(", ") }
+        if names.is_empty() {
+            format!("none here; providers that can: {}", hosts::able(operation))
+        } else {
+            names.join(", ")
+        }
     }
 
     fn unknown(&self, name: &str, operation: Operation) -> Error {

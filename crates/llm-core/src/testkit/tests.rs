@@ -103,7 +103,7 @@ impl Provider for Muddled {
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         Box::pin(async move {
             Ok(Reply::of(match call.request()? {
-                Request::Score(_) => Frame::Scores(Scores { scores: vec![0.5], usage: None }),
+                Request::Score(_) => Frame::Scores(Scores { scores: vec![0.5], ..Scores::default() }),
                 Request::Tokenize(_) => Frame::Tokens(Tokens { count: 1, tokens: vec![7], ..Tokens::default() }),
                 Request::Detokenize(_) => Frame::Text("same".into()),
                 _ => return Ok(Reply::says(format!("{:?}", call.delivery))),

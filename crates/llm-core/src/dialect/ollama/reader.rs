@@ -74,9 +74,9 @@ struct Said {
 }
 
 impl OllamaReader {
-    fn line(&mut self, line: Line, nouns: &mut Vec<Frame>) -> Result<()> {
+    fn line(&mut self, mut line: Line, nouns: &mut Vec<Frame>) -> Result<()> {
         let usage = glance::usage(line.prompt_eval_count, line.eval_count);
-        if let Some(vectors) = line.embeddings.or_else(|| Some(vec![line.embedding?])) {
+        if let Some(vectors) = line.embeddings.take().or(line.embedding.take().map(|vector| vec![vector])) {
             nouns.push(Frame::Vectors(Embeddings { vectors, usage, ..Embeddings::default() }));
             return Ok(());
         }

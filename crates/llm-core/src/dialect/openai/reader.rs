@@ -71,8 +71,8 @@ impl OpenAiReader {
         if let Some(failure) = glance::glance(json).failure {
             return Err(failure);
         }
-        let body: Body = serde_json::from_slice(json)
-            .map_err(|e| invalid_answer("the upstream sent broken JSON").because(e))?;
+        let body: Body =
+            serde_json::from_slice(json).map_err(|e| invalid_answer("the upstream sent broken JSON").because(e))?;
         let usage = body.usage.and_then(|told| serde_json::from_value::<WireUsage>(told).ok()).map(Usage::from);
         if let Some(choices) = body.choices {
             nouns.extend(self.fields(body.rest));
@@ -180,7 +180,11 @@ fn list(data: Vec<Value>, usage: Option<Usage>) -> Result<Frame> {
         let mut rows: Vec<Scored> =
             data.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(broken)?;
         rows.sort_by_key(|row| row.index);
-        return Ok(Frame::Scores(Scores { scores: rows.into_iter().map(|row| row.score).collect(), usage, ..Scores::default() }));
+        return Ok(Frame::Scores(Scores {
+            scores: rows.into_iter().map(|row| row.score).collect(),
+            usage,
+            ..Scores::default()
+        }));
     }
     let models = data.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(broken)?;
     Ok(Frame::Models(models))

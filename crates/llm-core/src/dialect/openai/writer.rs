@@ -165,8 +165,8 @@ impl Writer for Chunks {
         if !self.is_finished {
             return Err(truncated());
         }
-        if self.asks_usage {
-            self.send(json!([]), Some(usage(self.usage.unwrap_or_default())), out);
+        if let Some(told) = self.usage.filter(|_| self.asks_usage) {
+            self.send(json!([]), Some(usage(told)), out);
         }
         out.put_slice(LAST_WORD);
         Ok(())
@@ -224,7 +224,8 @@ impl Writer for Whole {
     fn end(&mut self, out: &mut BytesMut) -> Result<()> {
         let reason = self.reply.finish_reason.clone().ok_or_else(truncated)?;
         let mut body = self.head.body(false, json!([self.choice(&reason)]));
-        body.insert("usage".into(), usage(self.reply.usage.unwrap_or_default()));
+        // What it cost nobody told is not told as nothing.
+        body.extend(self.reply.usage.map(|told| ("usage".to_owned(), usage(told))));
         body.append(&mut self.reply_fields);
         out.put_slice(Value::Object(body).to_string().as_bytes());
         Ok(())

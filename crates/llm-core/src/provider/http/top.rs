@@ -43,7 +43,9 @@ mod tests {
         fn call<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Reply>> {
             let place = |index: usize| Ranked { index, relevance_score: 1.0 - index as f32, ..Ranked::default() };
             let results = (0..3).map(place).collect();
-            Box::pin(async move { Ok(Reply::of(Frame::Ranking(Ranking { results, usage: None, ..Ranking::default() }))) })
+            Box::pin(
+                async move { Ok(Reply::of(Frame::Ranking(Ranking { results, usage: None, ..Ranking::default() }))) },
+            )
         }
     }
 

@@ -38,7 +38,11 @@ impl Provider for Counts {
                 return Err(error);
             }
             if call.operation == Operation::Embed {
-                return Ok(Reply::of(Frame::Vectors(Embeddings { vectors: vec![vec![number as f32]], usage: None, ..Embeddings::default() })));
+                return Ok(Reply::of(Frame::Vectors(Embeddings {
+                    vectors: vec![vec![number as f32]],
+                    usage: None,
+                    ..Embeddings::default()
+                })));
             }
             call.context.warn("a field was left out");
             let events =
