@@ -54,8 +54,7 @@ fn card(model: &ModelStatus, since: u64) -> ModelInfo {
     ];
     // Where it is not known, there is no field: clients take a null for a number, or for none at all. And no `meta`, from which
     // some conclude that they speak with llama-server.
-    let window =
-        model.max_model_len.into_iter().flat_map(|window| WINDOWS.map(|name| (name, Value::from(window))));
+    let window = model.max_model_len.into_iter().flat_map(|window| WINDOWS.map(|name| (name, Value::from(window))));
     let all = fields.into_iter().chain(window);
     let extra: Map<String, Value> = all.map(|(name, value)| (name.to_owned(), value)).collect();
     ModelInfo { id: model.id.clone(), max_model_len: model.max_model_len, extra }

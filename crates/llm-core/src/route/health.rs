@@ -122,7 +122,7 @@ impl Status {
 /// health.learned(vec![ModelInfo::default()]);
 /// assert!(health.wants_canary() && health.status() == Status::Loading(None));
 /// health.refused(&Error::new(Kind::Unauthorized, "the key is wrong")); // it answers, and must be mended
-/// assert_eq!(health.status().name(), "error");
+/// assert_eq!((health.status().name(), health.reason().as_deref()), ("error", Some("the key is wrong")));
 /// health.succeeded();
 /// assert!(!health.wants_canary() && !health.is_busy() && health.tells_by_answers());
 /// ```
