@@ -6,7 +6,7 @@ in_env := scripts/in-env
 # Everything a build writes lies here, outside the checkout.
 cache := $${LLM_CACHE_DIR:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm}
 
-.PHONY: help run test test-long soak bench bench-peers bench-engine build lint fmt clean-cache
+.PHONY: help run test test-long soak bench bench-peers bench-engine dist build lint fmt clean-cache
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## (.*)/  make \1\t\2/; s/test-%/test-STAGE/' | expand -t 22
@@ -34,6 +34,9 @@ bench: ## the server's CPU per request beside nginx
 
 bench-peers: ## the same beside other LLM gateways, and what each does: only when asked for
 	@$(in_env) scripts/check bench-peers
+
+dist: ## the programs for every machine of this kind, in dist/: they pick their CPU's instructions when they start
+	@$(in_env) scripts/dist
 
 bench-engine: ## the engine's tokens per second beside llama.cpp's own server
 	@$(in_env) scripts/check bench-engine

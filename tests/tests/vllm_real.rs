@@ -21,7 +21,7 @@ async fn runs(vllm: &Vllm, wanted: impl Fn(usize) -> bool, within: Duration) -> 
         if since.elapsed() > within {
             return false;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await; // it has an answer to make, too
+        tokio::time::sleep(Duration::from_millis(5)).await; // it has an answer to make, too
     }
 }
 
@@ -99,27 +99,29 @@ async fn nothing_runs_a_second_after_its_client_has_left_in_any_phase() {
         vllm.model(),
         vllm.base_url()
     );
-    let house = House::of(&settings);
-    let body = |question: String| {
-        json!({"model": vllm.model(), "stream": true, "max_tokens": 1500, "ignore_eos": true,
-            "messages": [{"role": "user", "content": question}]})
+    let (house, wide) = (House::of(&settings), House::before(vllm.base_url()));
+    let post_to = |house: &House, question: String, tokens: u32| {
+        let body = json!({"model": vllm.model(), "stream": true, "max_tokens": tokens, "ignore_eos": true,
+            "messages": [{"role": "user", "content": question}]});
+        http::client().post(format!("{}/v1/chat/completions", house.url())).body(body.to_string()).send()
     };
-    let post = |question: String| {
-        http::client().post(format!("{}/v1/chat/completions", house.url())).body(body(question).to_string()).send()
-    };
+    let post = |question: &str| post_to(&house, question.to_owned(), 1500);
     let in_line = || house.gateway.models()[0].waiting;
     let mut held = [false; 3];
-    for _ in 0..5 {
-        // Before the first token: it is still reading the prompt.
-        let asked = tokio::spawn(post("one two three ".repeat(120)));
+    for number in 0..5 {
+        // Before the first token: it reads eight long prompts, no two of which begin alike, and some have no headers yet.
+        let long = |n: usize| post_to(&wide, format!("{number} {n} {}", "one two three ".repeat(600)), 50);
+        let asked: Vec<_> = (0..8).map(|n| tokio::spawn(long(n))).collect();
         if runs(vllm, |n| n >= 1, Duration::from_secs(5)).await {
-            asked.abort();
-            held[0] |= runs(vllm, |n| n == 0, SOON).await;
+            let waits = asked.iter().any(|asked| !asked.is_finished());
+            asked.iter().for_each(tokio::task::JoinHandle::abort);
+            drop(asked); // and the answers that had begun
+            held[0] |= waits && runs(vllm, |n| n == 0, SOON).await;
         }
         // In mid-stream, and one behind it in line, which leaves first and is never sent on.
-        let mut stream = post("Count to 80.".into()).await.unwrap().bytes_stream();
+        let mut stream = post("Count to 80.").await.unwrap().bytes_stream();
         stream.next().await.unwrap().unwrap();
-        let second = tokio::spawn(post("And then?".into()));
+        let second = tokio::spawn(post("And then?"));
         let since = Instant::now();
         while in_line() == 0 && since.elapsed() < SOON {
             tokio::time::sleep(Duration::from_millis(5)).await;

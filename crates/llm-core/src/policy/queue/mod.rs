@@ -70,20 +70,29 @@ fn what_they_can<S: Serializer>(limit: &Option<usize>, serializer: S) -> Result<
 struct Queue {
     inner: Arc<dyn Provider>,
     line: Arc<Line>,
-    max_wait: Option<Duration>,
+    limits: Limits,
+}
+
+/// What a configuration says of its line, which outlives it.
+#[derive(Clone, Copy)]
+struct Limits {
+    running: usize,
+    waiting: usize,
+    wait: Option<Duration>,
 }
 
 fn wrap(build: Build<'_>) -> Result<Arc<dyn Provider>> {
     let config: Config = settings(build.settings)?;
-    let limit = config.limit.or(build.inner.width()).unwrap_or(LIMIT);
-    let waiting = config.waiting;
-    if limit == 0 {
+    let running = config.limit.or(build.inner.width()).unwrap_or(LIMIT);
+    if running == 0 {
         return Err(Error::config("must be at least 1").at("limit"));
     }
-    let max_wait = config.max_wait_s.map(|wait| seconds("max_wait_s", wait)).transpose()?;
-    let text = format!("queue {} {limit} {waiting} {}", build.of, config.fair);
-    let line = build.keep.part(text, || Ok(Line::new(limit, waiting, config.fair)))?;
-    Ok(Arc::new(Queue { inner: build.inner, line, max_wait }))
+    let wait = config.max_wait_s.map(|wait| seconds("max_wait_s", wait)).transpose()?;
+    let limits = Limits { running, waiting: config.waiting, wait };
+    // Other limits are no other line: two beside each other would let in twice as many, and newcomers first.
+    let text = format!("queue {} {}", build.of, config.fair);
+    let line = build.keep.part(text, || Ok(Line::new(config.fair)))?;
+    Ok(Arc::new(Queue { inner: build.inner, line, limits }))
 }
 
 impl Provider for Queue {
@@ -92,7 +101,7 @@ impl Provider for Queue {
             return self.inner.call(call);
         }
         Box::pin(async move {
-            let turn = self.line.turn(call, self.max_wait, &*self.inner).await?;
+            let turn = self.line.turn(call, self.limits, &*self.inner).await?;
             Ok(self.inner.call(call).await?.on_end(move |end| turn.ended(&end)))
         })
     }
@@ -108,16 +117,15 @@ impl Provider for Queue {
 
 /// A bounded FIFO in front of a number of turns.
 struct Line {
-    waiting_most: usize,
     state: Mutex<State>,
 }
 
 struct State {
-    free: usize,
+    running: usize,
     waiting: VecDeque<Waiter>,
     next_ticket: u64,
     mean: Duration, // of a turn, for an honest Retry-After
-    limit: usize,
+    limit: usize,   // of the last call that came: after a reload, the new one
     fair: Option<Fair>,
 }
 
@@ -164,18 +172,22 @@ impl Turn {
 }
 
 impl Line {
-    fn new(limit: usize, waiting_most: usize, fair: bool) -> Line {
+    fn new(fair: bool) -> Line {
         let mean = Duration::from_secs(1); // until measured
-        let fair = fair.then(Fair::default);
-        let state = State { free: limit, waiting: VecDeque::new(), next_ticket: 0, mean, limit, fair };
-        Line { waiting_most, state: Mutex::new(state) }
+        let (fair, waiting) = (fair.then(Fair::default), VecDeque::new());
+        Line { state: Mutex::new(State { running: 0, waiting, next_ticket: 0, mean, limit: 1, fair }) }
     }
 
-    async fn turn(self: &Arc<Self>, call: &Call, max_wait: Option<Duration>, model: &dyn Provider) -> Result<Turn> {
+    async fn turn(self: &Arc<Self>, call: &Call, limits: Limits, model: &dyn Provider) -> Result<Turn> {
         let (ticket, turn) = {
             let mut state = self.lock();
-            if state.free > 0 {
-                state.free -= 1;
+            if std::mem::replace(&mut state.limit, limits.running) < limits.running && !state.waiting.is_empty() {
+                drop(state);
+                self.go_on(); // there is room for more of them now
+                state = self.lock();
+            }
+            if state.running < state.limit && state.waiting.is_empty() {
+                state.running += 1;
                 if let Some(fair) = &mut state.fair {
                     let number = fair.number(&call.context.caller);
                     fair.serves(number);
@@ -186,13 +198,13 @@ impl Line {
             if call.context.patience.is_zero() && model.is_loading() {
                 return Err(Error::new(Kind::Loading, "it is being loaded").retry_after(LOADED));
             }
-            if state.waiting.len() >= self.waiting_most {
+            if state.waiting.len() >= limits.waiting {
                 return Err(self.full(&state));
             }
             state.join(&call.context)
         };
         let place = Place { line: self, ticket, since: Instant::now(), call };
-        let turn = match (max_wait, call.context.left()) {
+        let turn = match (limits.wait, call.context.left()) {
             (None, None) => turn.await,
             (Some(most), left) if left.is_none_or(|left| most <= left) => {
                 tokio::time::timeout(most, turn).await.map_err(|_| self.too_long(call, most))?
@@ -210,7 +222,7 @@ impl Line {
 
     /// Whoever comes back when those in line have had their turn need not wait again.
     fn full(&self, state: &State) -> Error {
-        let message = format!("the line is full: {} calls run and {} wait", state.limit, state.waiting.len());
+        let message = format!("the line is full: {} calls run and {} wait", state.running, state.waiting.len());
         Error::new(Kind::Overloaded, message).retry_after(state.wait_for(state.waiting.len() + 1))
     }
 
@@ -227,19 +239,30 @@ impl Line {
         if let Some(took) = took {
             state.mean = (state.mean * 7 + took) / 8;
         }
-        let Some(next) = state.next() else {
-            state.free += 1;
-            return;
-        };
-        state.tell_places();
+        state.running -= 1;
         drop(state);
-        drop(next.turn.send(self.new_turn()));
+        self.go_on();
+    }
+
+    /// Those in line get the turns that are free.
+    fn go_on(self: &Arc<Self>) {
+        loop {
+            let mut state = self.lock();
+            if state.running >= state.limit {
+                return;
+            }
+            let Some(next) = state.next() else { return };
+            state.running += 1;
+            state.tell_places();
+            drop(state);
+            drop(next.turn.send(self.new_turn()));
+        }
     }
 
     /// How many run, and how many wait.
     fn depth(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.limit - state.free, state.waiting.len())
+        (state.running, state.waiting.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

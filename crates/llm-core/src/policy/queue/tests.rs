@@ -5,7 +5,8 @@ use futures_util::StreamExt;
 
 fn queue(limit: usize, waiting: usize) -> Arc<Queue> {
     let fake = fake::Fake::new(fake::Config { says: "a b c".into(), each_ms: 10, ..Default::default() });
-    Arc::new(Queue { inner: Arc::new(fake), line: Arc::new(Line::new(limit, waiting, false)), max_wait: None })
+    let limits = Limits { running: limit, waiting, wait: None };
+    Arc::new(Queue { inner: Arc::new(fake), line: Arc::new(Line::new(false)), limits })
 }
 
 fn ask_as(caller: &str) -> Call {
@@ -15,7 +16,7 @@ fn ask_as(caller: &str) -> Call {
 #[tokio::test(start_paused = true)]
 async fn where_it_is_fair_whoever_sends_many_waits_behind_whoever_sends_one() {
     let mut queue = Arc::into_inner(queue(1, 10)).unwrap();
-    queue.line = Arc::new(Line::new(1, 10, true));
+    queue.line = Arc::new(Line::new(true));
     let mut running = queue.call(&ask_as("many")).await.unwrap();
     let calls: Vec<Call> = ["many", "many", "many", "one", "many", "two"].map(ask_as).into();
     let mut waiting: Vec<_> = calls.iter().map(|call| Some(queue.call(call))).collect();
@@ -48,7 +49,7 @@ async fn where_it_is_fair_whoever_sends_many_waits_behind_whoever_sends_one() {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_longer_than_the_longest_wait() {
     let mut queue = Arc::into_inner(queue(1, 10)).unwrap();
-    queue.max_wait = Some(Duration::from_secs(5));
+    queue.limits.wait = Some(Duration::from_secs(5));
     let _running = queue.call(&ask()).await.unwrap();
     let since = tokio::time::Instant::now();
     let error = queue.call(&ask()).await.unwrap_err();
@@ -62,7 +63,7 @@ async fn nobody_waits_past_the_callers_deadline() {
     let mut queue = Arc::into_inner(queue(1, 10)).unwrap();
     let _running = queue.call(&ask()).await.unwrap();
     for max_wait in [None, Some(Duration::from_secs(60))] {
-        queue.max_wait = max_wait;
+        queue.limits.wait = max_wait;
         let since = tokio::time::Instant::now();
         let deadline = Some((since + Duration::from_secs(3)).into_std());
         let late = ask().in_context(Context { deadline, ..Context::default() });
@@ -187,4 +188,36 @@ async fn one_who_leaves_just_as_it_is_called_passes_the_turn_on() {
     drop(first);
     second.await.unwrap().events().collect::<Vec<_>>().await;
     assert_eq!(queue.line.depth(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_limit_is_one_for_those_in_line_too_and_nobody_overtakes_them() {
+    let old = queue(1, 10);
+    let with = |running| Queue {
+        inner: old.inner.clone(),
+        line: old.line.clone(),
+        limits: Limits { running, ..old.limits },
+    };
+    let (wider, narrower) = (with(3), with(2));
+    let running = old.call(&ask()).await.unwrap();
+    let calls: Vec<Call> = (0..4).map(|_| ask()).collect();
+    let place = |i: usize| calls[i].context.progress.borrow().place;
+    let mut waiting: Vec<_> = calls[..2].iter().map(|call| old.call(call)).collect();
+    for future in &mut waiting {
+        assert!(futures_util::poll!(future).is_pending());
+    }
+    // Two that stood in line have the two new turns, and who came behind them stands in line.
+    let mut behind = wider.call(&calls[2]);
+    assert!(futures_util::poll!(&mut behind).is_pending());
+    assert_eq!((old.line.depth(), place(2)), ((3, 1), Some(1)));
+    let (first, second) = (waiting.remove(0).await.unwrap(), waiting.remove(0).await.unwrap());
+    // Fewer turns are fewer when those that are taken have been given back.
+    let mut last = narrower.call(&calls[3]);
+    assert!(futures_util::poll!(&mut last).is_pending());
+    drop(running);
+    assert_eq!((old.line.depth(), place(2)), ((2, 2), Some(1)));
+    drop((first, second));
+    drop(behind.await.unwrap());
+    drop(last.await.unwrap());
+    assert_eq!(old.line.depth(), (0, 0));
 }
