@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use toml::Table;
 
-use super::{SCENARIOS, Served, Subject, scenarios};
+use futures_util::StreamExt;
+
+use super::{Mock, SCENARIOS, Served, Subject, events_until_close, scenarios};
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
 use crate::provider::fake::{self, Fake};
@@ -23,6 +25,54 @@ async fn a_host_conforms_in_front_of_a_provider_that_does() {
     let host = host(&server.url());
     let subject = Subject::new(&*host).model("m").says("It is Paris, I think.").asked_for_long("?");
     subject.running(move || fake.running()).conforms().await.unwrap();
+}
+
+/// Each has words of its own for something: TEI for ranks, llama-server for tokens, Ollama for nearly all.
+#[tokio::test]
+async fn hosts_with_shapes_of_their_own_conform_in_front_of_servers_that_speak_them() {
+    for name in ["tei", "llama-server", "ollama"] {
+        let config = fake::Config { says: "It is Paris, I think.".into(), each_ms: 20, ..fake::Config::default() };
+        let (row, fake) = (hosts::find(name).unwrap(), Arc::new(Fake::new(config)));
+        let server = Served::in_place_of(row, fake.clone()).await;
+        let kind = crate::provider::PROVIDERS.iter().find(|kind| kind.name == name).unwrap();
+        let host = (kind.build)(&Table::from_iter([("base_url".to_owned(), server.url().into())])).unwrap();
+        let mut subject = Subject::new(&*host).model("m").running(move || fake.running());
+        if host.serves().contains(Operation::Chat) {
+            subject = subject.says("It is Paris, I think.").asked_for_long("?");
+        }
+        subject.conforms().await.unwrap_or_else(|complaints| panic!("{name}: {complaints}"));
+    }
+}
+
+#[tokio::test]
+async fn a_host_sees_of_every_difficult_server_what_the_kit_wants_seen() {
+    let llm = |url: &str| {
+        let text = format!(
+            "retry = {{ wait_ms = 200 }}\n[models.m]\nprovider = 'vllm'\nbase_url = '{url}'\ntimeout = {{ first_s = 0.3, idle_s = 0.3 }}"
+        );
+        Llm::new(&Config::from_toml(&text).unwrap()).unwrap()
+    };
+    let checks = SCENARIOS.iter().map(|scenario| scenario.check(llm));
+    for (scenario, seen) in SCENARIOS.iter().zip(futures_util::future::join_all(checks).await) {
+        seen.unwrap_or_else(|why| panic!("{}: {why}", scenario.name));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_two_answers_that_ends_after_one_has_broken_off() {
+    let chunk = |index, finish: &str| {
+        format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"x\"}},\"finish_reason\":{finish}}}]}}\n\n")
+    };
+    for (events, is_whole) in [
+        (vec![chunk(0, "null"), chunk(1, "null"), chunk(1, "\"stop\"")], false),
+        (vec![chunk(0, "\"stop\""), chunk(1, "\"length\"")], true),
+    ] {
+        let server = Mock::answering([events_until_close(), &events.concat()].concat()).await;
+        let question = ChatRequest { n: Some(2), ..ChatRequest::new("?").model("m") };
+        let reply = host(&server.url()).call(&Call::new(question, Delivery::Stream)).await.unwrap();
+        let last = reply.events().collect::<Vec<_>>().await.pop().unwrap();
+        assert_eq!(last.is_ok(), is_whole, "{last:?}");
+    }
 }
 
 /// Fails as it is told to.
