@@ -61,7 +61,9 @@ async fn a_host_sees_of_every_difficult_server_what_the_kit_wants_seen() {
 #[tokio::test]
 async fn a_stream_of_two_answers_that_ends_after_one_has_broken_off() {
     let chunk = |index, finish: &str| {
-        format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"x\"}},\"finish_reason\":{finish}}}]}}\n\n")
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"x\"}},\"finish_reason\":{finish}}}]}}\n\n"
+        )
     };
     for (events, is_whole) in [
         (vec![chunk(0, "null"), chunk(1, "null"), chunk(1, "\"stop\"")], false),

@@ -193,11 +193,8 @@ async fn one_who_leaves_just_as_it_is_called_passes_the_turn_on() {
 #[tokio::test(start_paused = true)]
 async fn a_new_limit_is_one_for_those_in_line_too_and_nobody_overtakes_them() {
     let old = queue(1, 10);
-    let with = |running| Queue {
-        inner: old.inner.clone(),
-        line: old.line.clone(),
-        limits: Limits { running, ..old.limits },
-    };
+    let with =
+        |running| Queue { inner: old.inner.clone(), line: old.line.clone(), limits: Limits { running, ..old.limits } };
     let (wider, narrower) = (with(3), with(2));
     let running = old.call(&ask()).await.unwrap();
     let calls: Vec<Call> = (0..4).map(|_| ask()).collect();
