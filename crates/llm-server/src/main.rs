@@ -39,10 +39,9 @@ fn run() -> llm_core::Result<()> {
     if let (Some(key), Some(file)) = (new_key, key_file) {
         eprintln!("the key that clients must send, told only now and kept in {}: {key}", file.display());
     }
-    eprintln!("listening on {}", server.url());
     let again = move || read(&arguments).map(|(composed, ..)| composed).map_err(|error| error.to_string());
     let files = file.into_iter().chain(server.files()).collect();
-    llm_server::until_signal(server, Reload::new(files, again))
+    llm_server::until_signal(server, Reload::new(files, again), |server| eprintln!("listening on {}", server.url()))
 }
 
 /// The configuration, the file it stands in if there is one, and the place for a key of the server's own making.

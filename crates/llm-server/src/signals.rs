@@ -11,34 +11,69 @@ use crate::{Reload, Server};
 const LOOKS: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or Ctrl-C, and until running answers have ended; meanwhile the configuration is read anew when
-/// it has changed, or on SIGHUP.
+/// it has changed, or on SIGHUP. `greet` is called when signals are heard: whoever is told that the server is up may tell
+/// it to end.
 ///
 /// # Errors
 /// `Internal` if signals cannot be heard, or a server thread has died.
-pub fn until_signal(server: Server, mut reload: Reload) -> Result<()> {
+pub fn until_signal(server: Server, mut reload: Reload, greet: impl FnOnce(&Server)) -> Result<()> {
     let deaf = |e| Error::new(Kind::Internal, "cannot listen for signals").because(e);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(deaf)?;
-    runtime.block_on(until_stopped(&server, &mut reload)).map_err(deaf)?;
+    let (mut ends, mut hangups) = {
+        let _inside = runtime.enter();
+        (Ends::new().map_err(deaf)?, hangups().map_err(deaf)?)
+    };
+    greet(&server);
+    runtime.block_on(async {
+        let mut clock = tokio::time::interval(LOOKS);
+        loop {
+            tokio::select! {
+                () = ends.told() => return,
+                Some(()) = hangups.recv() => reload.apply(&server),
+                _ = clock.tick() => if reload.is_due() { reload.apply(&server) },
+            }
+        }
+    });
     eprintln!("stopping: running answers may end; once more to stop at once");
     std::thread::spawn(move || {
-        if runtime.block_on(signal()).is_ok() {
-            std::process::exit(130);
-        }
+        runtime.block_on(ends.told());
+        std::process::exit(130);
     });
     server.stop();
     server.wait()
 }
 
-async fn until_stopped(server: &Server, reload: &mut Reload) -> std::io::Result<()> {
-    let mut clock = tokio::time::interval(LOOKS);
-    let mut told = hangups()?;
-    let mut stopped = std::pin::pin!(signal());
-    loop {
+/// What tells the process to end.
+#[cfg(unix)]
+struct Ends([tokio::signal::unix::Signal; 2]);
+
+#[cfg(unix)]
+impl Ends {
+    fn new() -> std::io::Result<Ends> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Ends([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?]))
+    }
+
+    async fn told(&mut self) {
+        let [term, interrupt] = &mut self.0;
         tokio::select! {
-            signal = stopped.as_mut() => return signal,
-            Some(()) = told.recv() => reload.apply(server),
-            _ = clock.tick() => if reload.is_due() { reload.apply(server) },
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(windows)]
+struct Ends(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Ends {
+    fn new() -> std::io::Result<Ends> {
+        tokio::signal::windows::ctrl_c().map(Ends)
+    }
+
+    async fn told(&mut self) {
+        self.0.recv().await;
     }
 }
 
@@ -51,18 +86,4 @@ fn hangups() -> std::io::Result<tokio::signal::unix::Signal> {
 #[cfg(not(unix))]
 fn hangups() -> std::io::Result<tokio::sync::mpsc::Receiver<()>> {
     Ok(tokio::sync::mpsc::channel(1).1)
-}
-
-async fn signal() -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut term = signal(SignalKind::terminate())?;
-        tokio::select! {
-            _ = term.recv() => Ok(()),
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
 }

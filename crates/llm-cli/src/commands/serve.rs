@@ -50,12 +50,11 @@ fn run(matches: &ArgMatches) -> Run {
         talk::note(&format!("the key that clients must send, told only now and kept in {}:", file.display()));
         talk::note(&key);
     }
-    greet(&server);
     let file =
         source.config.clone().or_else(|| environment.get("LLM_CONFIG").filter(|f| !f.is_empty()).map(Into::into));
     let files = file.into_iter().chain(server.files()).collect();
     let again = move || House::read_with(&source, &options).map(|house| house.composed).map_err(|stop| stop.says);
-    Ok(llm_server::until_signal(server, Reload::new(files, again))?)
+    Ok(llm_server::until_signal(server, Reload::new(files, again), greet)?)
 }
 
 fn greet(server: &Server) {
