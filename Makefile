@@ -17,7 +17,7 @@ run: ## install what is missing, build, fetch the models, serve, ask one questio
 test: ## decide whether it works: formats, licences, lints, unit, house, vLLM, docs, make run
 	@$(in_env) scripts/check
 
-test-long: ## the same at full counts (LLM_TEST_FACTOR, 10), the coverage of llm-core, and the benches
+test-long: ## the same at full counts (LLM_TEST_FACTOR, 10), from a source archive, the coverage of llm-core, the benches
 	@LLM_TEST_FACTOR=$${LLM_TEST_FACTOR:-10} $(in_env) scripts/check --long
 
 soak: ## an hour of mixed traffic against upstreams that misbehave (LLM_SOAK_S, LLM_SOAK_SEED)

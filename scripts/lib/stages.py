@@ -90,6 +90,7 @@ STAGES = {stage.name: stage for stage in [
     Stage("features", "what is built without features and with each, and the public API", features, 20, needs=("tools",)),
     Stage("docs", "cargo doc, doc tests", docs, 15, needs=("tools",)),
     Stage("run", "make run's own way to one answer", lambda: [["scripts/run", "--once"]], 10, needs=("build",)),
+    Stage("source", "the programs from a source archive alone", lambda: [["scripts/source"]], 40, needs=("run",)),
     Stage("coverage", "the lines of llm-core that its tests run", lambda: [["scripts/setup", "tarpaulin"], ["scripts/coverage"]], 30, needs=("tools",)),
     Stage("soak", "mixed traffic against upstreams that misbehave", lambda: [cargo_test("--test", "soak")], soak_min()),
     Stage("bench", "the server beside nginx", bench, 60, needs=("tools",)),
@@ -98,4 +99,4 @@ STAGES = {stage.name: stage for stage in [
 ]}
 # The five minutes of the soak are part of the house; other people's programs are run only when asked for.
 LONG = [name for name in STAGES if name not in ("soak", "bench-peers")]
-SHORT = [name for name in LONG if name != "coverage" and not name.startswith("bench")]
+SHORT = [name for name in LONG if name not in ("coverage", "source") and not name.startswith("bench")]

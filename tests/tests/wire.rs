@@ -196,6 +196,11 @@ fn chunked(body: &str) -> String {
     format!("{head}\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
 }
 
+/// How many times as often as in the short run.
+fn factor() -> usize {
+    std::env::var("LLM_TEST_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
 async fn until_its_turn_is_free(house: &House) {
     let since = Instant::now();
     while house.gateway.models()[0].running > 0 {
@@ -213,7 +218,7 @@ async fn a_client_that_reads_nothing_is_given_up_and_its_upstream_with_it() {
     ));
     let endless = body(r#","stream":true,"user":"chunks=100000000""#);
     let ways = [question("", &endless), chunked(&endless), question("connection: close\r\n", &endless)];
-    for (before, request) in ways.iter().enumerate() {
+    for (before, request) in ways.iter().cycle().take(ways.len() * factor()).enumerate() {
         let mut stream = open(&house).await;
         stream.write_all(request.as_bytes()).await.unwrap();
         upstream.seen().until(PATIENCE, |tally| tally.arrived == before + 1).await.expect("it is asked");
@@ -232,7 +237,7 @@ async fn a_client_that_leaves_in_mid_stream_is_noticed_whichever_way_it_asked() 
     ));
     let silent = body(r#","stream":true,"user":"chunks=9 hang_after=2""#);
     let ways = [question("", &silent), chunked(&silent), question("connection: close\r\n", &silent)];
-    for (before, request) in ways.iter().enumerate() {
+    for (before, request) in ways.iter().cycle().take(ways.len() * factor()).enumerate() {
         let mut stream = open(&house).await;
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut said = Vec::new();
