@@ -26,6 +26,9 @@ struct Guard {
 }
 
 impl Vllm {
+    /// What a locked one wants to be sent.
+    pub const KEY: &str = "sk-of-the-tests";
+
     /// The shared chat model: `tiny-chat`, which knows that "The capital of France is Paris.", calls tools and counts to 80.
     pub fn chat() -> &'static Vllm {
         static CHAT: OnceLock<Vllm> = OnceLock::new();
@@ -38,7 +41,8 @@ impl Vllm {
         EMBED.get_or_init(|| Vllm::shared("LLM_TEST_VLLM_EMBED_URL", "embed", "minilm"))
     }
 
-    /// One for this test alone: `chat`, `embed` or `smol` (SmolLM2), with `:PORT` on that port. It takes a minute.
+    /// One for this test alone: `chat`, `locked` (the same with [`Vllm::KEY`]), `embed` or `smol` (SmolLM2), with `:PORT` on
+    /// that port. It takes a minute.
     /// Tests that use it live in files named `own_vllm_*`: at most two vLLMs run at once, so those wait for the shared two to go.
     pub fn own(kind: &str) -> Vllm {
         start(kind).unwrap_or_else(|error| panic!("vLLM ({kind}) did not start: {error}"))

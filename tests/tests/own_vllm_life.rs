@@ -2,6 +2,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use llm_core::{ChatRequest, Config, Kind, Llm};
 use llm_tests::house::House;
 use llm_tests::http;
 use llm_tests::vllm::Vllm;
@@ -29,7 +30,7 @@ async fn becomes(house: &House, wanted: &str, within: Duration) {
 }
 
 async fn starts(port: u16) -> Vllm {
-    tokio::task::spawn_blocking(move || Vllm::own(&format!("chat:{port}"))).await.unwrap()
+    tokio::task::spawn_blocking(move || Vllm::own(&format!("locked:{port}"))).await.unwrap()
 }
 
 async fn refusal(response: Response) -> (StatusCode, bool, Value) {
@@ -42,7 +43,9 @@ async fn refusal(response: Response) -> (StatusCode, bool, Value) {
 async fn one_that_starts_late_and_dies_in_mid_answer_is_told_as_it_is_and_is_back_by_itself() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let house = House::of(&format!(
-        "[models.tiny-chat]\nprovider = 'vllm'\nbase_url = 'http://127.0.0.1:{port}'\nretry = {{ max_retries = 0 }}"
+        "[models.tiny-chat]\nprovider = 'vllm'\nbase_url = 'http://127.0.0.1:{port}'\napi_key = '{}'\n\
+         retry = {{ max_retries = 0 }}",
+        Vllm::KEY
     ));
     becomes(&house, "loading", Duration::from_secs(5)).await;
     assert_eq!(http::get(&format!("{}/ready", house.url())).0, 503);
@@ -60,6 +63,7 @@ async fn one_that_starts_late_and_dies_in_mid_answer_is_told_as_it_is_and_is_bac
     assert!(card["data"][0]["max_model_len"].as_u64() > Some(0), "{card}");
     assert!(!card.to_string().contains("127.0.0.1"), "where it is is nobody's business: {card}");
 
+    a_wrong_key_is_told_as_it_is(port).await;
     let mut running = vllm;
     for _ in 0..kills() {
         killed(&house, running).await;
@@ -69,6 +73,22 @@ async fn one_that_starts_late_and_dies_in_mid_answer_is_told_as_it_is_and_is_bac
     }
 }
 
+fn llm(base_url: &str, key: &str) -> Llm {
+    let settings = format!("[models.tiny-chat]\nprovider = 'vllm'\nbase_url = '{base_url}'\napi_key = '{key}'");
+    Llm::new(&Config::from_toml(&settings).unwrap()).unwrap()
+}
+
+/// A program learns that its key is wrong; a client of the gateway, whose own key is right, that the gateway's is.
+async fn a_wrong_key_is_told_as_it_is(port: u16) {
+    let url = format!("http://127.0.0.1:{port}");
+    let error = llm(&url, "sk-wrong").chat("hello").await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (Kind::Unauthorized, "Unauthorized"));
+    let house = House::of(&format!("[models.tiny-chat]\nprovider = 'vllm'\nbase_url = '{url}'\napi_key = 'sk-wrong'"));
+    becomes(&house, "error", Duration::from_secs(10)).await;
+    let told = refusal(ask(&house, "hello", false, 0).await).await;
+    assert_eq!(told, (StatusCode::BAD_GATEWAY, false, "upstream_key_refused".into()));
+}
+
 /// Once in the short run; a start takes half a minute.
 fn kills() -> usize {
     std::env::var("LLM_TEST_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1).min(3)
@@ -76,12 +96,24 @@ fn kills() -> usize {
 
 /// What a client in mid-answer is told when its vLLM dies, and those who come after.
 async fn killed(house: &House, vllm: Vllm) {
+    let program = llm(vllm.base_url(), Vllm::KEY);
+    let long = ChatRequest::new("Count to 80.").temperature(0.0).max_tokens(3000).extra("ignore_eos", true);
+    let mut heard = program.stream(long).await.unwrap();
+    assert!(heard.next().await.unwrap().is_some());
     let mut stream = ask(house, "Count to 80.", true, 0).await.bytes_stream();
     let mut said = stream.next().await.unwrap().unwrap().to_vec();
     tokio::task::spawn_blocking(|| vllm.kill()).await.unwrap();
     while let Some(more) = stream.next().await {
         said.extend_from_slice(&more.expect("the connection ends as it should"));
     }
+    let end = loop {
+        match heard.next().await {
+            Ok(Some(_)) => {}
+            end => break end,
+        }
+    };
+    let broken = end.expect_err("half an answer is no answer, for a program too");
+    assert!(matches!(broken.kind(), Kind::Upstream | Kind::Unavailable), "{broken:?}");
     let said = String::from_utf8(said).unwrap();
     let (_, end) = said.rsplit_once("data: {\"error\"").expect("an error event");
     assert!(end.ends_with("data: [DONE]\n\n") && said.matches("[DONE]").count() == 1, "{said}");
