@@ -20,3 +20,8 @@ pub mod raw;
 pub mod stories;
 pub mod upstream;
 pub mod vllm;
+
+/// How many times more often than usual what repeats is repeated: `LLM_TEST_FACTOR`, 1 in the short run.
+pub fn factor() -> usize {
+    std::env::var("LLM_TEST_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}

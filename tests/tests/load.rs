@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join;
+use llm_tests::factor;
 use llm_tests::house::House;
 use llm_tests::load::{Clients, Connection, Plan, Question, post};
 use llm_tests::upstream::Upstream;
@@ -12,10 +13,6 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How soon an upstream must know that its client has left.
 const AT_ONCE: Duration = Duration::from_millis(100);
-
-fn factor() -> usize {
-    std::env::var("LLM_TEST_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
-}
 
 fn stream(script: &str) -> Vec<u8> {
     let messages = json!([{"role": "user", "content": "Say much."}]);

@@ -1,6 +1,7 @@
 //! Ten thousand requests leave no trace in memory. A file of its own, for it is the whole process that is weighed.
 use std::sync::Arc;
 
+use llm_tests::factor;
 use llm_tests::house::House;
 use llm_tests::load::{Clients, Plan, Question, post, resident};
 use llm_tests::upstream::Upstream;
@@ -10,7 +11,6 @@ const GROWTH: u64 = 8 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_flat_over_ten_thousand_requests() {
-    let factor = std::env::var("LLM_TEST_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
     let upstream = Upstream::start().await.unwrap();
     let house = House::before(&upstream.url());
     let body = |rest| format!(r#"{{"model":"tiny","messages":[{{"role":"user","content":"hi"}}]{rest}}}"#);
@@ -19,7 +19,7 @@ async fn memory_is_flat_over_ten_thousand_requests() {
     let (whole, stream) = (Arc::new(whole), Arc::new(stream));
     let mut clients = Clients::connect(house.address(), 16).await.unwrap();
     let mut settled = 0;
-    for each in [125, 313 * factor] {
+    for each in [125, 313 * factor()] {
         settled = resident(std::process::id()).unwrap();
         clients.run(&whole, Plan::counting(each)).await.unwrap();
         clients.run(&stream, Plan::counting(each)).await.unwrap();

@@ -91,7 +91,7 @@ async fn a_wrong_key_is_told_as_it_is(port: u16) {
 
 /// Once in the short run; a start takes half a minute.
 fn kills() -> usize {
-    std::env::var("LLM_TEST_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1).min(3)
+    llm_tests::factor().min(3)
 }
 
 /// What a client in mid-answer is told when its vLLM dies, and those who come after.

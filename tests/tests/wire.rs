@@ -2,6 +2,7 @@
 //! understand in two ways, heads and bodies that never end, readers that stop reading.
 use std::time::{Duration, Instant};
 
+use llm_tests::factor;
 use llm_tests::house::House;
 use llm_tests::upstream::Upstream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -194,11 +195,6 @@ fn chunked(body: &str) -> String {
     let length = body.len();
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n";
     format!("{head}\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
-}
-
-/// How many times as often as in the short run.
-fn factor() -> usize {
-    std::env::var("LLM_TEST_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 async fn until_its_turn_is_free(house: &House) {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use llm_core::{ChatRequest, Result};
 
-use super::{CHAT, Door, factor};
+use super::{CHAT, Door};
+use crate::factor;
 
 /// An answer that somebody leaves begins and ends for the model this soon, on a machine that has other things to do.
 const SOON: Duration = Duration::from_secs(20);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use llm_core::{EmbedRequest, Result};
 
-use super::{Door, EMBED, factor};
+use super::{Door, EMBED};
+use crate::factor;
 
 async fn vectors<T: Into<String>>(door: &Door, texts: impl IntoIterator<Item = T>) -> Result<Vec<Vec<f32>>> {
     Ok(door.llm.embed(EmbedRequest::new(texts).model(EMBED)).await?.vectors)

@@ -114,11 +114,6 @@ async fn complaint(story: &Story, door: &Arc<Door>) -> Option<String> {
     }
 }
 
-/// How many times more often than usual what repeats is repeated: `LLM_TEST_FACTOR`.
-fn factor() -> usize {
-    std::env::var("LLM_TEST_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use llm_core::{ChatReply, ChatRequest, FinishReason, Result};
 
+use super::Door;
 use super::chat::{PARIS, capital};
-use super::{Door, factor};
+use crate::factor;
 
 /// The whole answer, streamed.
 async fn streamed(door: &Door, request: ChatRequest) -> Result<ChatReply> {
