@@ -52,7 +52,7 @@ fn the_configuration_falls_back_and_tells_where_it_is_wrong() {
 fn the_script_asks_a_running_server_with_curl_alone() {
     let house = Program::fake().var("LLM_LOG", "off").var("LLM_API_KEY", "s3cret");
     let (mut child, url) = serving(house.command(&["serve", "--listen", "127.0.0.1:0", "--metrics", "off"]));
-    let mut script = Command::new(root().join("examples/curl.sh"));
+    let mut script = Command::new(root().join("examples/07_curl.sh"));
     house.dress(&mut script);
     let ran = ran(script.args([&url, "s3cret"]).spawn().unwrap());
     child.kill().unwrap();

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Talks to a running server (`llm serve`) with curl alone: any OpenAI client does the same.
-#   examples/curl.sh [http://127.0.0.1:8000] [KEY]
+#   examples/07_curl.sh [http://127.0.0.1:8000] [KEY]
 set -eu
 url=${1:-http://127.0.0.1:8000}
 ask() { path=$1; shift; curl -sS --fail-with-body --retry 20 --retry-connrefused -H 'content-type: application/json' ${KEY:+-H "authorization: Bearer $KEY"} "$@" "$url$path"; echo; }
