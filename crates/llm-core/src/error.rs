@@ -53,6 +53,8 @@ pub enum Kind {
 
 /// The code of what took longer than its caller gave it, or than a server waits for its caller: nobody is ill.
 pub(crate) const DEADLINE: &str = "deadline_exceeded";
+/// The code of a host that ends what it has begun and takes nothing new.
+pub(crate) const DRAINING: &str = "model_draining";
 /// The code of a host whose certificate nobody vouches for.
 pub(crate) const UNTRUSTED: &str = "upstream_untrusted";
 
@@ -153,15 +155,28 @@ struct Inner {
     param: Option<String>,
     retry_after: Option<Duration>,
     source: Option<std::sync::Arc<dyn std::error::Error + Send + Sync>>,
-    is_quoted: bool, // the message is in a host's own words
+    is_quoted: bool,         // the message is in a host's own words
+    is_final: bool,          // the host says that it would answer so again
+    is_one_of_several: bool, // another deployment may be asked at once
 }
 
 impl Error {
     /// An error of this kind; the message is one lower-case sentence without a full stop.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let (place, message) = (String::new(), message.into());
-        let (code, param, retry_after, source, is_quoted) = Default::default();
-        Error(Box::new(Inner { kind, message, place, code, param, retry_after, source, is_quoted }))
+        let (code, param, retry_after, source, is_quoted, is_final, is_one_of_several) = Default::default();
+        Error(Box::new(Inner {
+            kind,
+            message,
+            place,
+            code,
+            param,
+            retry_after,
+            source,
+            is_quoted,
+            is_final,
+            is_one_of_several,
+        }))
     }
 
     /// A request that its sender must change.
@@ -217,13 +232,38 @@ impl Error {
         self
     }
 
+    /// A host says that it would answer so again.
+    pub(crate) fn for_good(mut self) -> Self {
+        self.0.is_final = true;
+        self
+    }
+
+    /// One of several deployments failed so, and another may be asked at once.
+    pub(crate) fn of_one_of_several(mut self) -> Self {
+        self.0.is_one_of_several = true;
+        self
+    }
+
+    pub(crate) fn is_of_one_of_several(&self) -> bool {
+        self.0.is_one_of_several
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub(crate) fn is_worth_another(&self) -> bool {
+        self.kind().is_retryable() && !self.0.is_final
+    }
+
     /// The same error for others than the one who asked.
     pub(crate) fn for_others(&self) -> Error {
-        if !self.0.is_quoted {
-            return self.clone();
-        }
         let mut told = self.clone();
-        told.0.message = format!("the upstream failed to answer ({})", self.kind().name());
+        told.0.is_final = false; // of that request
+        if !self.0.is_quoted {
+            return told;
+        }
+        told.0.message = match self.kind() {
+            Kind::Unauthorized => "the upstream refuses the key".into(),
+            kind => format!("the upstream failed to answer ({})", kind.name()),
+        };
         told.0.source = None;
         told
     }

@@ -75,8 +75,12 @@ impl Context {
     /// ```
     pub async fn while_it_loads<T>(&self, wait: impl Future<Output = T>) -> T {
         self.tell(|progress| progress.loads = true);
+        let since = tokio::time::Instant::now();
         let done = wait.await;
-        self.tell(|progress| progress.loads = false);
+        self.tell(|progress| {
+            progress.loads = false;
+            progress.idle += since.elapsed();
+        });
         done
     }
 
@@ -137,6 +141,12 @@ pub struct Progress {
     pub joined_at: Option<usize>,
     /// How long it has stood in line, over all attempts; what it waits now counts once it is over.
     pub queued: Duration,
+    /// It left a line before it had its turn: nothing was asked for it.
+    pub has_left_line: bool,
+    /// How long it had its turn and was waiting all the same, for a model to be loaded or between two attempts.
+    pub idle: Duration,
+    /// The quotas that it counts against, once however many models are asked.
+    pub counted_by: Vec<usize>,
     /// It waits for its model to be loaded.
     pub loads: bool,
     /// The model that answers a call which named none.

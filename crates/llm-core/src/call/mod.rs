@@ -16,6 +16,7 @@ mod tools;
 mod written;
 
 pub use answers::*;
+pub(crate) use answers::{THOUGHTS, grow, renew};
 pub use body::Wired;
 pub use chat::{ChatRequest, Sampling};
 pub use context::{Cached, Caching, Context, Progress, Shared};
@@ -109,6 +110,19 @@ pub trait Provider: Send + Sync {
     /// How many calls stand in line in front of it.
     fn waiting(&self) -> usize {
         self.inner().map_or(0, Provider::waiting)
+    }
+
+    /// A configuration is in force from now on: what it shares with the one before goes over to it, as those who stand in
+    /// line do.
+    ///
+    /// ```
+    /// use llm_core::{Provider, provider::fake::Fake};
+    /// Fake::says("hi").takes_over(); // it shares nothing
+    /// ```
+    fn takes_over(&self) {
+        if let Some(inner) = self.inner() {
+            inner.takes_over();
+        }
     }
 
     /// Whether it must be told which of its models is meant: a service has many, and the first is nobody's choice.
@@ -306,6 +320,26 @@ impl Call {
         self.body.choices()
     }
 
+    /// A top-level field that has no name among the nouns, whichever way it came; null if it is not there.
+    pub(crate) fn field(&self, field: &str) -> Result<Value> {
+        self.body.value(self, field)
+    }
+
+    /// How long the vectors shall be that it asks for.
+    pub(crate) fn dimensions(&self) -> Option<u32> {
+        self.body.dimensions()
+    }
+
+    /// Whether it is a client's own bytes, in one of these dialects.
+    pub(crate) fn is_as_it_came(&self, speaks: &[&'static dyn Dialect]) -> bool {
+        self.body.is_as_it_came(speaks)
+    }
+
+    /// The same question in other nouns.
+    pub(crate) fn asking(&self, request: Request) -> Call {
+        Call { body: Body::nouns(request), ..self.clone() }
+    }
+
     /// How long its body is, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.body.size(self)
@@ -415,7 +449,8 @@ impl Request {
             Request::Rerank(r) => Some(&r.extra),
             Request::Score(r) => Some(&r.extra),
             Request::Tokenize(r) => Some(&r.extra),
-            Request::Detokenize(_) | Request::Models => None,
+            Request::Detokenize(r) => Some(&r.extra),
+            Request::Models => None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::call::{Operation, Operations, Provider};
 use crate::error::{Error, Result};
 use crate::policy::{self, Keep, Level, Observer};
 use crate::provider::{self, Kind};
+use crate::route::fallback::Named;
 use crate::route::health;
 use crate::route::router::ANY;
 use crate::route::selection::Candidate;
@@ -35,7 +36,8 @@ fn models(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observer>, keep: &
                 return Err(wrong(format!("{other} can do nothing of what {name} is asked")));
             }
             // Whoever answers, vectors of another length are none of this model's.
-            Ok((model.name.clone(), held_to(part.dimensions, model.stack.alone())))
+            let stack = held_to(part.dimensions, model.stack.alone());
+            Ok(Named { name: model.name.clone(), may: model.operations, stack })
         };
         models[name].stack.steps_in(part.fallback.iter().map(step_in).collect::<Result<_>>()?);
     }
@@ -49,6 +51,7 @@ fn models(config: &Config, kinds: &[Kind], observer: &Arc<dyn Observer>, keep: &
     for model in &router.models {
         let drains = config.models[&*model.name].deployments.iter().map(|deployment| deployment.drain);
         model.deployments.iter().zip(drains).for_each(|(deployment, drains)| deployment.drain(drains));
+        model.stack.takes_over();
     }
     Ok(router)
 }
@@ -105,15 +108,20 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn model(&self, keep: &mut Keep) -> Result<Arc<Model>> {
-        let candidates = self.part.deployments.iter().enumerate().map(|(i, d)| self.candidate(i, d, keep));
+        let identities = self.identities()?;
+        let names = self.names(&identities, keep);
+        let all = self.part.deployments.iter().zip(identities).zip(names);
+        let candidates = all.enumerate().map(|(i, ((part, identity), name))| {
+            self.candidate(part, identity, name, keep).map_err(|error| self.placed(error, i))
+        });
         let candidates: Vec<Candidate> = candidates.collect::<Result<_>>()?;
         let deployments: Vec<_> = candidates.iter().map(|c| c.deployment.clone()).collect();
         let selection: Arc<dyn Provider> = Arc::new(Selection::new(candidates)?);
         let operations = self.operations(selection.serves())?;
         self.check_abilities(operations)?;
         let section = |name: &str| section(name, [&self.part.policies, &self.config.policies]);
+        let selection = held_to(self.part.dimensions, selection);
         let stack = policy::wrap_all(Level::Model, selection, self.name, section, keep, self.observer)?;
-        let stack = held_to(self.part.dimensions, stack);
         let (name, aliases) = (self.name.into(), self.part.aliases.clone());
         let (specialization, context_window) = (self.part.specialization.clone(), self.part.context_window);
         let stack = Arc::new(Fallback::new(stack, deployments.clone()));
@@ -136,7 +144,45 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn candidate(&self, index: usize, part: &DeploymentConfig, keep: &mut Keep) -> Result<Candidate> {
+    /// An error of a deployment among several, if it is about the deployment's own settings.
+    fn placed(&self, error: Error, at: usize) -> Error {
+        let first = error.place().split('.').next().unwrap_or_default().to_owned();
+        let is_section = policy::POLICIES.iter().any(|policy| policy.name == first) || first == health::Config::SECTION;
+        let is_its_own = !is_section || self.part.deployments[at].policies.contains_key(&first);
+        if self.part.deployments.len() > 1 && is_its_own { error.at(format!("deployments.{at}")) } else { error }
+    }
+
+    /// What each deployment is: while that is the same, so are its connections, its health and its weights, wherever it
+    /// stands in the list. Two that are alike are told apart by their order.
+    fn identities(&self) -> Result<Vec<String>> {
+        let mut known = Vec::new();
+        for (i, part) in self.part.deployments.iter().enumerate() {
+            let health = self.health(part).map_err(|error| self.placed(error, i))?;
+            let (provider, model, operations) = (&part.provider, &part.model, &self.part.operations);
+            let name = self.name;
+            let text = format!("deployment {name} {provider} {model:?} {} {operations:?} {health:?}", part.settings);
+            let alike = known.iter().filter(|(other, _)| *other == text).count();
+            known.push((text, alike));
+        }
+        Ok(known.into_iter().map(|(text, alike)| format!("{text} {alike}")).collect())
+    }
+
+    /// What each is called: as before, if it is known, and else the model's name with the first number that is free,
+    /// rather its place in the list.
+    fn names(&self, identities: &[String], keep: &Keep) -> Vec<String> {
+        let mut names: Vec<Option<String>> =
+            identities.iter().map(|identity| Some(keep.find::<Deployment>(identity)?.name.clone())).collect();
+        for place in 0..names.len() {
+            if names[place].is_none() {
+                let alone = (names.len() == 1).then(|| self.name.to_owned());
+                let numbered = std::iter::once(place).chain(0..).map(|number| format!("{}/{number}", self.name));
+                names[place] = alone.into_iter().chain(numbered).find(|name| !names.contains(&Some(name.clone())));
+            }
+        }
+        names.into_iter().flatten().collect()
+    }
+
+    fn candidate(&self, part: &DeploymentConfig, identity: String, name: String, keep: &mut Keep) -> Result<Candidate> {
         let kind = provider::find(&part.provider, self.kinds.iter()).map_err(|error| match &*part.provider {
             ENGINE => Error::config(
                 "this program is built without the engine: set AI_PROVIDER, or VLLM_BASE_URL, to say who answers",
@@ -144,17 +190,9 @@ impl Builder<'_> {
             .at("provider"),
             _ => error,
         })?;
-        // Its text is its identity: while that is the same, so are its connections, its health and its weights.
         let health = self.health(part)?;
-        let (name, provider, operations) = (self.name, &part.provider, &self.part.operations);
-        let text = format!(
-            "deployment {name}/{index} {provider} {:?} {} {operations:?} {health:?}",
-            part.model, part.settings
-        );
-        let deployment = keep.part(text, || {
+        let deployment = keep.part(identity, || {
             let provider = (kind.build)(&part.settings)?;
-            let name =
-                if self.part.deployments.len() == 1 { self.name.to_owned() } else { format!("{}/{index}", self.name) };
             let named =
                 |o: &Operation| self.part.operations.as_ref().is_none_or(|all| all.iter().any(|n| n == o.name()));
             let may = provider.serves().iter().filter(named).fold(Operations::NONE, |all, o| all | o.into());

@@ -1,10 +1,12 @@
 //! The configuration: one shape for TOML, environment and code.
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::origins::Origins;
+use super::shown::harmless;
 use crate::error::{Error, Result};
 use crate::policy::POLICIES;
 use crate::route::health;
@@ -94,7 +96,7 @@ pub struct ModelConfig {
 /// assert_eq!((deployment.model.as_deref(), deployment.settings["says"].as_str()), (Some("m"), Some("hi")));
 /// # Ok::<(), llm_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct DeploymentConfig {
     /// The kind of provider.
     pub provider: String,
@@ -114,7 +116,7 @@ impl Config {
     /// # Errors
     /// `Config`, with the line for what is no TOML, and with the place for what is no setting.
     pub fn from_toml(text: &str) -> Result<Config> {
-        Config::from_table(text.parse().map_err(|e: toml::de::Error| Error::config(e.to_string().trim().to_owned()))?)
+        Config::from_table(read_toml(text)?)
     }
 
     /// Reads a TOML table; the doors have taken their own sections out of it.
@@ -166,6 +168,23 @@ impl Config {
     }
 }
 
+/// A TOML document. What is none is told by its line, and not by its words: a secret may stand in them.
+///
+/// ```
+/// let error = llm_core::gateway::config::read_toml("[server]\napi_key = \"sk-live").unwrap_err();
+/// assert!(error.to_string().starts_with("TOML parse error at line 2: ") && !error.to_string().contains("sk-live"));
+/// ```
+///
+/// # Errors
+/// `Config`, with the line.
+pub fn read_toml(text: &str) -> Result<Table> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+        Error::config(format!("TOML parse error at line {line}: {}", error.message().trim()))
+    })
+}
+
 const MODEL_SETTINGS: &[&str] =
     &["aliases", "fallback", "specialization", "context_window", "operations", "vision", "dimensions", "deployments"];
 
@@ -187,8 +206,9 @@ impl ModelConfig {
                 tables
             }
         };
+        let several = tables.len() > 1;
         let deployments = tables.into_iter().enumerate().map(|(i, table)| {
-            DeploymentConfig::from_table(table).map_err(|e| if i == 0 { e } else { e.at(format!("deployments.{i}")) })
+            DeploymentConfig::from_table(table).map_err(|e| if several { e.at(format!("deployments.{i}")) } else { e })
         });
         let deployments = deployments.collect::<Result<_>>()?;
         Ok(ModelConfig {
@@ -202,6 +222,31 @@ impl ModelConfig {
             deployments,
             policies,
         })
+    }
+}
+
+/// Without its secrets.
+impl fmt::Debug for DeploymentConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = serde_json::to_value(&self.settings).map(|settings| hidden("", settings));
+        f.debug_struct("DeploymentConfig")
+            .field("provider", &self.provider)
+            .field("model", &self.model)
+            .field("drain", &self.drain)
+            .field("policies", &self.policies)
+            .field("settings", &settings.unwrap_or_default())
+            .finish()
+    }
+}
+
+/// A setting and those inside it, without their secrets.
+fn hidden(path: &str, value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(fields) => {
+            let hide = |(name, value)| (hidden(&format!("{path}.{name}"), value), name);
+            fields.into_iter().map(hide).map(|(value, name)| (name, value)).collect()
+        }
+        value => harmless(path, value),
     }
 }
 
@@ -261,6 +306,14 @@ mod tests {
             (Some("m"), 1, 1)
         );
         assert_eq!(config.models["b"].deployments.len(), 2);
+    }
+
+    #[test]
+    fn no_debug_print_shows_a_secret() {
+        let text = "[models.a]\nprovider = 'vllm'\napi_key = 's3cret'\nproxy = 'http://me:s3cret@gate:3128'\n\
+                    headers = { x-team = 's3cret' }\nbase_url = 'http://gpu'";
+        let shown = format!("{:?}", Config::from_toml(text).unwrap());
+        assert!(!shown.contains("s3cret") && shown.contains("http://gpu") && shown.contains("x-team"), "{shown}");
     }
 
     #[test]

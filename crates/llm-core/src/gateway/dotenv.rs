@@ -49,14 +49,15 @@ impl Environment {
         Ok(Environment { file })
     }
 
-    /// A variable's value.
+    /// A variable's value. An empty one of the process, as compose files pass on, does not hide the file's.
     pub fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().or_else(|| self.file.get(name).map(|(value, _)| value.clone()))
+        let own = std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        own.or_else(|| self.file.get(name).map(|(value, _)| value.clone()))
     }
 
     /// Where a variable's value comes from: `environment` or `.env line 3`.
     pub fn origin(&self, name: &str) -> Option<String> {
-        if std::env::var_os(name).is_some() {
+        if std::env::var_os(name).is_some_and(|value| !value.to_string_lossy().trim().is_empty()) {
             return Some("environment".into());
         }
         self.file.get(name).map(|(_, line)| format!("{FILE} line {line}"))

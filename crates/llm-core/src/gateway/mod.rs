@@ -12,6 +12,7 @@ mod run;
 pub mod shown;
 pub mod variables;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -142,7 +143,28 @@ impl Gateway {
         let router = self.router();
         let mut models: Vec<_> = router.models.iter().collect();
         models.sort_by_key(|model| !router.is_default(&model.name));
-        models.into_iter().flat_map(ModelStatus::of).collect()
+        // A host of any name may list what has its own section, and two hosts the same.
+        let names = |model: &'_ Arc<Model>| [vec![model.name.to_string()], model.aliases.clone()].concat();
+        let mut known: HashSet<String> = models.iter().flat_map(|model| names(model)).collect();
+        let is_new = |model: &Arc<Model>, known: &mut HashSet<String>, id: &str| {
+            *model.name != *crate::route::router::ANY || id == &*model.name || known.insert(id.to_owned())
+        };
+        let mut all = Vec::new();
+        for model in models {
+            all.extend(ModelStatus::of(model).into_iter().filter(|shown| is_new(model, &mut known, &shown.id)));
+        }
+        all
+    }
+
+    /// Every model of the configuration, once: the one of any name is itself, and not what its host lists. For counts.
+    ///
+    /// ```
+    /// let config = llm_core::Config::from_toml("[models.'*']\nprovider = 'fake'")?;
+    /// assert_eq!(llm_core::Gateway::new(&config)?.configured()[0].id, "*");
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
+    pub fn configured(&self) -> Vec<ModelStatus> {
+        self.router().models.iter().map(ModelStatus::itself).collect()
     }
 }
 
@@ -204,7 +226,7 @@ pub struct ModelStatus {
 /// ```
 #[derive(Debug, Clone, Serialize)]
 pub struct DeploymentStatus {
-    /// Its name: `coder/0`.
+    /// Its name: `coder/0`; it keeps it over reloads, wherever it stands in the list.
     pub name: String,
     /// As for models.
     pub status: &'static str,
@@ -214,6 +236,8 @@ pub struct DeploymentStatus {
     pub reason: Option<String>,
     /// How many of its replies are running.
     pub running: usize,
+    /// Nothing is sent there for so many seconds: it said so, or it rests since it failed.
+    pub retry_after_s: Option<u64>,
 }
 
 impl DeploymentStatus {
@@ -225,6 +249,7 @@ impl DeploymentStatus {
             progress: if let Status::Loading(progress) = status { progress } else { None },
             reason: reason(deployment, &status),
             running: deployment.outstanding(),
+            retry_after_s: deployment.health.shut_for().map(|left| left.as_secs_f64().ceil() as u64),
         }
     }
 }
@@ -233,7 +258,7 @@ impl DeploymentStatus {
 fn reason(deployment: &Deployment, status: &Status) -> Option<String> {
     match status {
         Status::Failing(why) => Some(why.clone()),
-        Status::Loading(None) => deployment.health.reason(),
+        Status::Loading(None) | Status::Draining => deployment.health.reason(),
         _ => None,
     }
 }
@@ -241,29 +266,7 @@ fn reason(deployment: &Deployment, status: &Status) -> Option<String> {
 impl ModelStatus {
     /// The best of its deployments speaks for a model. The model of any name is shown as what its host lists.
     fn of(model: &Arc<Model>) -> Vec<ModelStatus> {
-        let statuses: Vec<Status> = model.deployments.iter().map(|d| d.status()).collect();
-        let rank = |s: &&Status| match s {
-            Status::Ready => 0,
-            Status::Loading(_) => 1,
-            Status::Unknown => 2,
-            Status::Draining => 3,
-            Status::Failing(_) => 4,
-        };
-        let best_at = (0..statuses.len()).min_by_key(|&at| rank(&&statuses[at]));
-        let best = best_at.map_or(Status::Unknown, |at| statuses[at].clone());
-        let shown = ModelStatus {
-            id: model.name.to_string(),
-            aliases: model.aliases.clone(),
-            status: best.name(),
-            progress: if let Status::Loading(progress) = best { progress } else { None },
-            reason: best_at.and_then(|at| reason(&model.deployments[at], &statuses[at])),
-            specialization: model.specialization.clone(),
-            max_model_len: model.deployments.iter().filter_map(|d| d.max_model_len()).min().or(model.context_window),
-            operations: model.operations.iter().filter(|o| o.takes_turn()).map(Operation::name).collect(),
-            running: model.deployments.iter().map(|d| d.outstanding()).sum(),
-            waiting: model.stack.waiting(),
-            deployments: model.deployments.iter().map(|d| DeploymentStatus::of(d)).collect(),
-        };
+        let shown = ModelStatus::itself(model);
         if *model.name != *crate::route::router::ANY {
             return vec![shown];
         }
@@ -280,6 +283,32 @@ impl ModelStatus {
         };
         let named: Vec<_> = listed.map(named).collect();
         if named.is_empty() { vec![shown] } else { named }
+    }
+
+    fn itself(model: &Arc<Model>) -> ModelStatus {
+        let statuses: Vec<Status> = model.deployments.iter().map(|d| d.status()).collect();
+        let rank = |s: &&Status| match s {
+            Status::Ready => 0,
+            Status::Loading(_) => 1,
+            Status::Unknown => 2,
+            Status::Draining => 3,
+            Status::Failing(_) => 4,
+        };
+        let best_at = (0..statuses.len()).min_by_key(|&at| rank(&&statuses[at]));
+        let best = best_at.map_or(Status::Unknown, |at| statuses[at].clone());
+        ModelStatus {
+            id: model.name.to_string(),
+            aliases: model.aliases.clone(),
+            status: best.name(),
+            progress: if let Status::Loading(progress) = best { progress } else { None },
+            reason: best_at.and_then(|at| reason(&model.deployments[at], &statuses[at])),
+            specialization: model.specialization.clone(),
+            max_model_len: model.deployments.iter().filter_map(|d| d.max_model_len()).min().or(model.context_window),
+            operations: model.operations.iter().filter(|o| o.takes_turn()).map(Operation::name).collect(),
+            running: model.deployments.iter().map(|d| d.outstanding()).sum(),
+            waiting: model.stack.waiting(),
+            deployments: model.deployments.iter().map(|d| DeploymentStatus::of(d)).collect(),
+        }
     }
 }
 
@@ -337,6 +366,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_host_of_any_name_lists_is_shown_once_and_what_has_its_own_section_is_that() {
+        let text = "default_model = '*'\n[[models.'*'.deployments]]\nprovider = 'fake'\n[[models.'*'.deployments]]\n\
+                    provider = 'fake'\nsays = 'b'\n[models.coder]\nprovider = 'fake'\naliases = ['gpt-4o']";
+        let gateway = gateway(text).unwrap();
+        let listed =
+            |ids: &[&str]| ids.iter().map(|id| ModelInfo { id: (*id).into(), ..ModelInfo::default() }).collect();
+        let router = gateway.router();
+        let any = router.models.iter().find(|model| &*model.name == "*").unwrap();
+        any.deployments[0].health.learned(listed(&["llama3", "coder", "gpt-4o"]));
+        any.deployments[1].health.learned(listed(&["llama3", "qwen"]));
+        let ids = |all: Vec<ModelStatus>| all.into_iter().map(|model| model.id).collect::<Vec<_>>();
+        assert_eq!(ids(gateway.models()), ["llama3", "qwen", "coder"]);
+        assert_eq!(ids(gateway.configured()), ["*", "coder"]);
+    }
+
+    #[tokio::test]
+    async fn a_deployment_is_itself_wherever_it_stands_in_the_list() {
+        let text = |all: &[&str]| {
+            let part = |says: &&str| format!("[[models.m.deployments]]\nprovider = 'fake'\nsays = '{says}'\n");
+            all.iter().map(part).collect::<String>()
+        };
+        let gateway = gateway(&text(&["a", "b"])).unwrap();
+        let now = |all: &[&str]| {
+            gateway.reload(&Config::from_toml(&text(all)).unwrap()).unwrap();
+            gateway.router().models[0].deployments.clone()
+        };
+        let names = |all: &[Arc<Deployment>]| all.iter().map(|d| d.name.clone()).collect::<Vec<_>>();
+        let both = now(&["a", "b"]);
+        assert_eq!(names(&both), ["m/0", "m/1"]);
+        let second = now(&["b"]);
+        assert!(Arc::ptr_eq(&both[1], &second[0]) && second[0].name == "m/1");
+        let more = now(&["b", "c", "c"]);
+        assert!(Arc::ptr_eq(&second[0], &more[0]) && !Arc::ptr_eq(&more[1], &more[2]));
+        assert_eq!(names(&more), ["m/1", "m/0", "m/2"]);
+        let turned = now(&["c", "b"]);
+        assert!(Arc::ptr_eq(&turned[0], &more[1]) && Arc::ptr_eq(&turned[1], &second[0]));
+    }
+
+    #[tokio::test]
     async fn a_wrong_configuration_changes_nothing_and_says_where() {
         let gateway = gateway(TWO).unwrap();
         let before = gateway.router();
@@ -356,7 +424,7 @@ mod tests {
                 "[models.a]\nprovider = 'fake'\noperations = ['embed']\nfallback = ['b']\n[models.b]\nprovider = 'fake'\noperations = ['chat']",
                 "models.a.fallback: b can do nothing of what a is asked",
             ),
-            ("[models.a]\nprovider = 'fake'\nsayz = 'x'", "models.a: unknown field `sayz`"),
+            ("[models.a]\nprovider = 'fake'\nsayz = 'x'", "models.a.sayz: unknown field `sayz`"),
             ("[models.a]\nprovider = 'fake'\nqueue = { limit = 0 }", "models.a.queue.limit: must be at least 1"),
             ("[models.a]\nprovider = 'fake'\nfallback = ['b']", "models.a.fallback: no such model: b"),
             ("default_model = 'x'\n[models.a]\nprovider = 'fake'", "default_model: no such model: x"),
@@ -368,7 +436,10 @@ mod tests {
                 "[models.a]\nprovider = 'fake'\nspecialization = 'A b'",
                 "models.a.specialization: \"A b\" must be one word",
             ),
-            ("[models.a]\nprovider = 'fake'\nhealth = { canari = true }", "models.a.health: unknown field `canari`"),
+            (
+                "[models.a]\nprovider = 'fake'\nhealth = { canari = true }",
+                "models.a.health.canari: unknown field `canari`",
+            ),
             (
                 "[health]\nstart_timeout_s = 0\n[models.a]\nprovider = 'fake'",
                 "models.a.health.start_timeout_s: must be a number",

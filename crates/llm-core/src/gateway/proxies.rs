@@ -2,7 +2,10 @@
 //!
 //! They are read while configuring and become the setting `proxy` of a deployment, so that the library itself looks at
 //! no process's environment, and `llm config` shows them.
+use std::net::IpAddr;
+
 use http::Uri;
+use ipnet::IpNet;
 
 use super::config::{Config, DeploymentConfig};
 use super::lookup::{Env, Found};
@@ -59,8 +62,12 @@ fn host_of(deployment: &DeploymentConfig) -> Option<Uri> {
 /// This machine, and whatever the list names.
 fn is_excepted(url: &Uri, list: &str) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_lowercase();
-    let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let address: Option<IpAddr> = host.parse().ok();
+    let is_here = host == "localhost" || address.is_some_and(|ip| ip.is_loopback());
     let matches = |name: &str| {
+        if let (Some(address), Ok(network)) = (address, name.parse::<IpNet>()) {
+            return network.contains(&address);
+        }
         let (name, port) = name.rsplit_once(':').filter(|(name, _)| !name.contains(':')).unwrap_or((name, ""));
         let domain = name.trim_start_matches("*.").trim_start_matches('.').to_lowercase();
         let is_it = name == "*" || host == domain || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'));
@@ -72,6 +79,16 @@ fn is_excepted(url: &Uri, list: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_may_be_excepted() {
+        let is_excepted = |url: &str, list: &str| is_excepted(&url.parse().unwrap(), list);
+        assert!(
+            is_excepted("http://10.1.2.3:8000", "gpu, 10.0.0.0/8") && !is_excepted("http://11.1.2.3", "10.0.0.0/8")
+        );
+        assert!(is_excepted("http://[fd12::1]:8000", "fd00::/8") && !is_excepted("http://gpu", "0.0.0.0/0"));
+        assert!(!is_excepted("http://10.1.2.3", "10.0.0.0/4294967295,10.0.0.0/33"));
+    }
 
     /// The proxy of a host, under these variables.
     fn proxy(vars: &[(&str, &str)], url: &str) -> Option<String> {

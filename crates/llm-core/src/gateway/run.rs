@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::Gateway;
-use crate::call::{Life, LifeStatus};
+use crate::call::LifeStatus;
 use crate::route::{Deployment, Model, Status};
 
 /// How often those that are not well are asked; asking for the models costs no token.
@@ -53,12 +53,23 @@ impl Gateway {
         let mut failures = Failures::default();
         loop {
             clock.tick().await; // a reload may bring new ones
-            for deployment in self.deployments() {
-                let Some(life) = deployment.provider.life() else { continue };
-                if failures.is_due(&deployment.name, &life.status()) {
-                    load(&deployment.name, life).await;
+            let mut is_due = |deployment: &Arc<Deployment>| {
+                deployment.provider.life().is_some_and(|life| failures.is_due(&deployment.name, &life.status()))
+            };
+            // Looked up anew after each, as a load takes minutes, and a reload may have taken the others away.
+            while let Some(deployment) = self.deployments().into_iter().find(&mut is_due) {
+                tokio::select! {
+                    () = load(&deployment) => {}
+                    () = self.is_gone(&deployment) => tracing::info!(deployment = deployment.name, "no longer wanted"),
                 }
             }
+        }
+    }
+
+    /// Waits until a reload has taken it away: nobody wants it to be loaded then.
+    async fn is_gone(&self, deployment: &Arc<Deployment>) {
+        while self.deployments().iter().any(|one| Arc::ptr_eq(one, deployment)) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
@@ -71,7 +82,7 @@ impl Gateway {
         loop {
             tokio::select! {
                 _ = clock.tick() => {
-                    let is_well = |d: &Deployment| matches!(d.status(), Status::Ready | Status::Draining);
+                    let is_well = |d: &Deployment| d.is_drained() || d.status() == Status::Ready;
                     let due = |d: &Arc<Deployment>| round.is_multiple_of(ROUNDS_WELL) || !is_well(d);
                     let remote = self.deployments().into_iter().filter(|d| d.provider.life().is_none()).filter(due);
                     probes.extend(remote.filter(|d| !d.is_being_probed()).map(probe));
@@ -129,7 +140,9 @@ impl Failures {
 }
 
 /// Loads one, and tells the log how far it is.
-async fn load(deployment: &str, life: &dyn Life) {
+async fn load(deployment: &Deployment) {
+    let Some(life) = deployment.provider.life() else { return };
+    let deployment = &deployment.name;
     let (since, mut loading) = (Instant::now(), life.load());
     let mut clock = interval_at(since + TELLS_PROGRESS, TELLS_PROGRESS);
     tracing::info!(deployment, "loading");
@@ -292,6 +305,26 @@ mod tests {
             assert_eq!(shown(), told(ready, ready, begun));
             seconds(2.0).await;
             assert_eq!(shown(), told(ready, ready, ready));
+        };
+        beside(&gateway, watch).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_reload_takes_away_is_loaded_no_further_and_the_others_are_not_begun() {
+        let config = |names: &[&str]| {
+            let text: String = names.iter().map(|name| format!("[models.{name}]\nprovider = 'slow'\n")).collect();
+            crate::gateway::Config::from_toml(&text).unwrap()
+        };
+        let gateway = Gateway::with(&config(&["a", "b", "c"]), &[SLOW], Arc::new(())).unwrap();
+        let before = gateway.router();
+        let status = |at: usize| before.models[at].deployments[0].provider.life().unwrap().status();
+        let watch = async {
+            seconds(0.5).await;
+            assert_eq!(status(0), LifeStatus::Loading(0.0));
+            gateway.reload(&config(&["c"])).unwrap();
+            seconds(3.0).await;
+            let loaded = LifeStatus::Ready { max_model_len: 1 };
+            assert_eq!([status(0), status(1), status(2)], [LifeStatus::Loading(0.0), LifeStatus::Unloaded, loaded]);
         };
         beside(&gateway, watch).await;
     }

@@ -36,13 +36,26 @@ impl Keep {
         Keep { before: self.before, after: HashMap::new() }
     }
 
+    /// The part with this text, if there is one already.
+    ///
+    /// ```
+    /// use llm_core::policy::Keep;
+    /// let mut keep = Keep::default();
+    /// keep.part("queue a 4".into(), || Ok(4))?;
+    /// assert!(keep.find::<i32>("queue a 4").is_some() && keep.find::<i32>("queue b 4").is_none());
+    /// # Ok::<(), llm_core::Error>(())
+    /// ```
+    pub fn find<T: Send + Sync + 'static>(&self, text: &str) -> Option<Arc<T>> {
+        let known = self.after.get(text).or_else(|| self.before.get(text)).cloned();
+        known.and_then(|part| part.downcast().ok())
+    }
+
     /// The part with this text: the one there was, or a new one. Asked twice, it is the same part.
     ///
     /// # Errors
     /// Those of `make`.
     pub fn part<T: Send + Sync + 'static>(&mut self, text: String, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
-        let known = self.after.get(&text).or_else(|| self.before.get(&text)).cloned();
-        let part = match known.and_then(|part| part.downcast::<T>().ok()) {
+        let part = match self.find(&text) {
             Some(part) => part,
             None => Arc::new(make()?),
         };

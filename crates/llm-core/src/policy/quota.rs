@@ -113,7 +113,15 @@ impl Provider for Quota {
             return self.inner.call(call);
         }
         Box::pin(async move {
-            self.accounts.opens(&call.context.caller, limits)?;
+            // A model that steps in for another is no second request of the same quota.
+            let this = Arc::as_ptr(&self.accounts) as usize;
+            let is_counted = call.context.progress.borrow().counted_by.contains(&this);
+            let counts = Limits { requests_per_minute: limits.requests_per_minute.filter(|_| !is_counted), ..limits };
+            self.accounts.opens(&call.context.caller, counts)?;
+            call.context.tell(|progress| {
+                progress.counted_by.push(this);
+                progress.has_left_line = false;
+            });
             let mut bill = Bill { accounts: self.accounts.clone(), call: call.clone(), limits, cost: None };
             let reply = self.inner.call(call).await.inspect_err(|_| bill.is(0))?;
             let (reply, said) = counted(reply, limits);
@@ -146,8 +154,8 @@ impl Bill {
     }
 
     fn estimate(&self) -> u32 {
-        let is_in_line = self.call.context.progress.borrow().place.is_some();
-        if is_in_line { 0 } else { about(self.call.size()) }
+        let was_asked = !self.call.context.progress.borrow().has_left_line;
+        if was_asked { about(self.call.size()) } else { 0 }
     }
 }
 
@@ -298,6 +306,28 @@ mod tests {
         let never_begun = quota();
         drop(never_begun.call(&question()));
         assert_eq!(debt(never_begun).await, Duration::ZERO, "it was not even asked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_the_line_owes_nothing_and_a_model_that_steps_in_is_no_second_request() {
+        let text = "quota = { tokens_per_minute = 100, requests_per_minute = 2 }\nqueue = { limit = 1 }\n\
+                    [models.a]\nprovider = 'fake'\nfailures = 99\nretry = { max_retries = 0 }\nfallback = ['b']\n\
+                    [models.b]\nprovider = 'fake'\nsays = 'hi'\n[models.c]\nprovider = 'fake'\nsays = 'hi'\nfirst_ms = 1000";
+        let gateway = crate::Gateway::new(&crate::Config::from_toml(text).unwrap()).unwrap();
+        let ask = |caller: &str, model: &str, words: usize| {
+            let context = Context { caller: caller.into(), ..Context::default() };
+            Call::new(ChatRequest::new("word ".repeat(words)).model(model), Delivery::Whole).in_context(context)
+        };
+        let (first, second) = (ask("alice", "c", 1), ask("bob", "c", 400));
+        let (mut running, mut waiting) = (gateway.call(&first), gateway.call(&second));
+        assert!(futures_util::poll!(&mut running).is_pending() && futures_util::poll!(&mut waiting).is_pending());
+        drop(waiting);
+        drop(running);
+        assert!(gateway.call(&ask("bob", "c", 1)).await.is_ok(), "nothing was asked for him");
+        for _ in 0..2 {
+            assert!(gateway.call(&ask("carol", "a", 1)).await.is_ok(), "two requests are two");
+        }
+        assert!(gateway.call(&ask("carol", "a", 1)).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

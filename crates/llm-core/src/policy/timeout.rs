@@ -172,6 +172,12 @@ impl Stream for Timed {
             Poll::Ready(item) => {
                 self.last = Instant::now();
                 self.is_finished |= matches!(&item, Some(Ok(frame)) if is_finish(frame));
+                // Whoever reads more slowly than is written never waits, and is late all the same.
+                let is_late = self.deadline.is_some_and(|deadline| deadline <= self.last);
+                if is_late && !self.is_finished && matches!(item, Some(Ok(_))) {
+                    self.frames = None;
+                    return Poll::Ready(Some(Err(self.over())));
+                }
                 Poll::Ready(item)
             }
             Poll::Pending if self.rings(task) => {
@@ -240,6 +246,24 @@ mod tests {
         let reply = timeout.call(&Call::new(ChatRequest::new("?"), Delivery::Stream)).await.unwrap();
         let last = reply.events().collect::<Vec<_>>().await.pop().unwrap().unwrap_err();
         assert_eq!((last.message(), since.elapsed()), ("the answer did not end in time", Duration::from_millis(2_500)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_read_more_slowly_than_it_is_written_ends_in_time_too() {
+        let word = || Ok(Frame::Event(Event::Text("a".into())));
+        let always = futures_util::stream::repeat_with(word).boxed();
+        let deadline = Some(Instant::now() + Duration::from_secs(2));
+        let mut timed = Timed::new(always, Duration::from_secs(9), deadline, None);
+        let mut read = 0;
+        let end = loop {
+            tokio::time::advance(Duration::from_millis(300)).await; // the reader takes its time
+            match timed.next().await.unwrap() {
+                Ok(_) => read += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((read, end.message()), (6, "the answer did not end in time"));
+        assert!(timed.next().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

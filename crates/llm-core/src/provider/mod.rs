@@ -91,13 +91,19 @@ impl std::fmt::Debug for Kind {
 /// }
 /// let config: Config = llm_core::provider::settings(&"colour = 'green'".parse().unwrap())?;
 /// assert_eq!(config.colour, "green");
+/// let wrong = llm_core::provider::settings::<Config>(&"colour = 7".parse().unwrap());
+/// assert!(wrong.err().unwrap().to_string().starts_with("colour: invalid type: integer `7`"));
 /// # Ok::<(), llm_core::Error>(())
 /// ```
 ///
 /// # Errors
 /// `Config`, with the place inside the settings.
 pub fn settings<C: DeserializeOwned>(table: &Table) -> Result<C> {
-    C::deserialize(toml::Value::Table(table.clone())).map_err(|e| Error::config(e.message().trim().to_owned()))
+    serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|wrong| {
+        let (path, error) = (wrong.path().to_string(), Error::config(wrong.inner().message().trim()));
+        // Elements of lists are `cors.0` in a place.
+        if path == "." { error } else { error.at(path.replace('[', ".").replace(']', "")) }
+    })
 }
 
 /// The settings of a part's own `Config` as they are by default.

@@ -34,7 +34,7 @@ impl Dimensions {
             None => Ok(()),
             Some(other) => {
                 let message = format!("the vectors have {other} dimensions, and {} are configured", self.dimensions);
-                Err(Error::new(Kind::Upstream, message).code("wrong_dimensions"))
+                Err(Error::new(Kind::Upstream, message).code("wrong_dimensions").for_good())
             }
         }
     }
@@ -45,7 +45,13 @@ impl Provider for Dimensions {
         if call.operation != Operation::Embed {
             return self.inner.call(call);
         }
-        Box::pin(async move { self.inner.call(call).await?.checked(|frame| self.check(frame)).await })
+        Box::pin(async move {
+            if let Some(asked) = call.dimensions().filter(|asked| *asked as usize != self.dimensions) {
+                let message = format!("`dimensions` is {asked}, and this model is held to {}", self.dimensions);
+                return Err(Error::invalid(message).param("dimensions"));
+            }
+            self.inner.call(call).await?.checked(|frame| self.check(frame)).await
+        })
     }
 
     fn inner(&self) -> Option<&dyn Provider> {
@@ -69,6 +75,13 @@ mod tests {
         assert!(of(length).call(&embed).await.is_ok());
         let error = of(length + 1).call(&embed).await.unwrap_err();
         assert_eq!(error.message(), format!("the vectors have {length} dimensions, and {} are configured", length + 1));
+        let shorter = Call::new(EmbedRequest::new(["a"]).dimensions(2), Delivery::Whole);
+        let error = of(length).call(&shorter).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.get_param()),
+            (Kind::Invalid, Some("dimensions")),
+            "it is not the host's mistake"
+        );
         assert!(of(1).call(&Call::new(ChatRequest::new("?"), Delivery::Whole)).await.is_ok());
     }
 }

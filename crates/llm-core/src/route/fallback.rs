@@ -9,11 +9,25 @@ use crate::error::{Error, Result};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use llm_core::{provider::fake::Fake, route::{Fallback, fallback::Named}};
-/// let general: Named = ("general".into(), Arc::new(Fake::says("hi")));
+/// use llm_core::{Operations, provider::fake::Fake, route::{Fallback, fallback::Named}};
+/// let general = Named { may: Operations::CHAT, ..Named::new("general", Arc::new(Fake::says("hi"))) };
 /// Fallback::new(Arc::new(Fake::says("").after_failures(1)), vec![]).steps_in(vec![general]);
 /// ```
-pub type Named = (Arc<str>, Arc<dyn Provider>);
+pub struct Named {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it may be asked.
+    pub may: Operations,
+    /// Its stack, without those who step in for it.
+    pub stack: Arc<dyn Provider>,
+}
+
+impl Named {
+    /// One that may be asked whatever it can.
+    pub fn new(name: impl Into<Arc<str>>, stack: Arc<dyn Provider>) -> Named {
+        Named { name: name.into(), may: stack.serves(), stack }
+    }
+}
 
 /// A model's stack and those that step in for it.
 pub struct Fallback {
@@ -47,9 +61,10 @@ impl Fallback {
     /// The answer of the first that can give one, or the last that was tried; `None` if nobody can be asked this.
     async fn instead(&self, call: &Call, others: &[Named], why: &str) -> Option<Result<Reply>> {
         let mut answer = None;
-        for (name, other) in others.iter().filter(|(_, other)| other.serves().contains(call.operation)) {
+        let can = |other: &&Named| other.may.contains(call.operation) && other.stack.serves().contains(call.operation);
+        for Named { name, stack, .. } in others.iter().filter(can) {
             tracing::warn!(call = call.context.id, instead = %name, why, "falling back");
-            let reply = other.call(&call.for_model(name)).await;
+            let reply = stack.call(&call.for_model(name)).await;
             if reply.is_ok() {
                 call.context.tell(|p| {
                     // A call that names no model means the default one, which the router has noted.
@@ -105,8 +120,9 @@ mod tests {
     async fn another_model_steps_in_and_the_caller_is_told() {
         let fallback = Fallback::new(Arc::new(Fake::says("never").after_failures(9)), Vec::new());
         fallback.steps_in(vec![
-            ("ill".into(), Arc::new(Fake::says("no").after_failures(1))),
-            ("well".into(), Arc::new(Fake::says("hi"))),
+            Named::new("ill", Arc::new(Fake::says("no").after_failures(1))),
+            Named { may: Operation::Embed.into(), ..Named::new("not asked", Arc::new(Fake::says("hello"))) },
+            Named::new("well", Arc::new(Fake::says("hi"))),
         ]);
         let call = Call::new(ChatRequest::new("?").model("big"), Delivery::Whole);
         fallback.call(&call).await.unwrap();
@@ -117,7 +133,7 @@ mod tests {
     async fn nobody_steps_in_for_the_callers_mistake() {
         let other = Arc::new(Fake::says("hi"));
         let fallback = Fallback::new(Arc::new(Fake::says("?")), Vec::new());
-        fallback.steps_in(vec![("other".into(), other.clone())]);
+        fallback.steps_in(vec![Named::new("other", other.clone())]);
         let wrong = bytes::Bytes::from_static(br#"{"messages":[]}"#);
         let call = Call::read(Operation::Chat, crate::dialect::openai(), wrong).unwrap();
         assert!(fallback.call(&call).await.is_err());
@@ -143,7 +159,7 @@ mod tests {
             assert_eq!(alone.call(&call).await.unwrap_err().kind(), crate::Kind::Upstream, "{call:?}");
             let (chats, other) = (Arc::new(Chats::default()), Arc::new(Fake::says("hi")));
             let declared = Fallback::new(away(), Vec::new());
-            declared.steps_in(vec![("chats".into(), chats.clone()), ("all".into(), other.clone())]);
+            declared.steps_in(vec![Named::new("chats", chats.clone()), Named::new("all", other.clone())]);
             declared.call(&call).await.unwrap();
             // One that only chats is not asked for vectors.
             let wants_vectors = call.operation == Operation::Embed;
@@ -172,7 +188,7 @@ mod tests {
         (0..3).for_each(|_| deployment.health.failed(&gone));
         let fallback = Fallback::new(ill.clone(), vec![deployment]);
         let other = Arc::new(Fake::says("hi").after_failures(0));
-        fallback.steps_in(vec![("other".into(), other.clone())]);
+        fallback.steps_in(vec![Named::new("other", other.clone())]);
         fallback.call(&embedding()).await.unwrap();
         assert_eq!((ill.calls(), other.calls()), (0, 1));
 
@@ -180,7 +196,7 @@ mod tests {
         let deployment = Arc::new(Deployment::new("ill".into(), None, ill.clone()));
         (0..3).for_each(|_| deployment.health.failed(&gone));
         let fallback = Fallback::new(ill.clone(), vec![deployment]);
-        fallback.steps_in(vec![("other".into(), Arc::new(Fake::says("no").after_failures(9)))]);
+        fallback.steps_in(vec![Named::new("other", Arc::new(Fake::says("no").after_failures(9)))]);
         fallback.call(&embedding()).await.unwrap();
         assert_eq!(ill.calls(), 1, "nobody else can, so it is asked after all");
     }

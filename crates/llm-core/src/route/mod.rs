@@ -18,7 +18,7 @@
 //!     Ok(Model { name, aliases, specialization: None, context_window: None, operations, deployments, stack })
 //! };
 //! let (a, b) = (model("a", Fake::says("").after_failures(9))?, model("b", Fake::says("b speaks"))?);
-//! let others: Vec<Named> = vec![(b.name.clone(), b.stack.alone())];
+//! let others = vec![Named::new(b.name.clone(), b.stack.alone())];
 //! a.stack.steps_in(others);
 //! let router = Router::new(vec![Arc::new(a), Arc::new(b)], Some("a".into()))?;
 //! assert!(router.is_default("a") && router.find("c", Operation::Chat).is_err());

@@ -105,8 +105,14 @@ impl Router {
 
     fn unknown(&self, name: &str, operation: Operation) -> Error {
         if name.is_empty() {
-            let able = hosts::able(operation);
-            let message = format!("no model here can {operation}; providers that can: {able}");
+            let mut hosts = self.models.iter().flat_map(|model| &model.deployments);
+            let message = if hosts.any(|host| host.provider.serves().contains(operation)) {
+                format!(
+                    "no model here is there to {operation}, though a host of them can: name one for it (OPENAI_EMBEDDING_MODEL=..)"
+                )
+            } else {
+                format!("no model here can {operation}; providers that can: {}", hosts::able(operation))
+            };
             return Error::new(Kind::Unsupported, message).param("model");
         }
         let name: String = name.chars().take(100).collect();

@@ -57,7 +57,8 @@ impl Cache {
         };
         let warnings = call.context.progress.borrow().warnings.get(told_before..).unwrap_or_default().to_vec();
         let most = usize::try_from(self.store.size() / 8).unwrap_or(usize::MAX);
-        Ok(reply.taped(most, move |tape| asking.end(tape.map(|tape| Kept::new(tape, warnings)))))
+        let worth_it = |tape: &Tape| !tape.is_aborted();
+        Ok(reply.taped(most, move |tape| asking.end(tape.filter(worth_it).map(|tape| Kept::new(tape, warnings)))))
     }
 }
 
@@ -75,6 +76,8 @@ async fn answer(call: &Call, asked: &mut Waiting) -> Result<Asked> {
 
 fn has_one_answer(call: &Call) -> bool {
     let is_fixed = |sampling: &Sampling| sampling.temperature == Some(0.0) || sampling.seed.is_some();
+    // What gets lost in a translation is told to the caller when there is one.
+    let call = call.clone().in_context(Context::default());
     call.operation.takes_turn()
         && match call.request() {
             Ok(Request::Chat(request)) => is_fixed(&request.sampling),

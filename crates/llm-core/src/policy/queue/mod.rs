@@ -79,6 +79,7 @@ struct Limits {
     running: usize,
     waiting: usize,
     wait: Option<Duration>,
+    fair: bool,
 }
 
 fn wrap(build: Build<'_>) -> Result<Arc<dyn Provider>> {
@@ -88,10 +89,9 @@ fn wrap(build: Build<'_>) -> Result<Arc<dyn Provider>> {
         return Err(Error::config("must be at least 1").at("limit"));
     }
     let wait = config.max_wait_s.map(|wait| seconds("max_wait_s", wait)).transpose()?;
-    let limits = Limits { running, waiting: config.waiting, wait };
+    let limits = Limits { running, waiting: config.waiting, wait, fair: config.fair };
     // Other limits are no other line: two beside each other would let in twice as many, and newcomers first.
-    let text = format!("queue {} {}", build.of, config.fair);
-    let line = build.keep.part(text, || Ok(Line::new(config.fair)))?;
+    let line = build.keep.part(format!("queue {}", build.of), || Ok(Line::new(limits)))?;
     Ok(Arc::new(Queue { inner: build.inner, line, limits }))
 }
 
@@ -101,9 +101,19 @@ impl Provider for Queue {
             return self.inner.call(call);
         }
         Box::pin(async move {
-            let turn = self.line.turn(call, self.limits, &*self.inner).await?;
-            Ok(self.inner.call(call).await?.on_end(move |end| turn.ended(&end)))
+            let (turn, has_waited) = self.line.turn(call, self.limits, &*self.inner).await?;
+            // Meanwhile the configuration may have become another, with other deployments.
+            let newest = if has_waited { self.line.lock().newest.clone() } else { None };
+            let inner = newest.as_ref().unwrap_or(&self.inner);
+            let (context, before) = (call.context.clone(), call.context.progress.borrow().idle);
+            let idle = move || context.progress.borrow().idle.saturating_sub(before);
+            Ok(inner.call(call).await?.on_end(move |end| turn.ended(&end, idle())))
         })
+    }
+
+    fn takes_over(&self) {
+        self.line.takes_over(self);
+        self.inner.takes_over();
     }
 
     fn inner(&self) -> Option<&dyn Provider> {
@@ -125,8 +135,9 @@ struct State {
     waiting: VecDeque<Waiter>,
     next_ticket: u64,
     mean: Duration, // of a turn, for an honest Retry-After
-    limit: usize,   // of the last call that came: after a reload, the new one
+    limit: usize,
     fair: Option<Fair>,
+    newest: Option<Arc<dyn Provider>>, // what stands behind it since the last reload
 }
 
 /// Callers by turns (start-time fair queuing): a call's number is that of its caller's call before, and one more; the
@@ -162,37 +173,49 @@ struct Waiter {
 struct Turn {
     line: Arc<Line>,
     since: Instant,
+    idle: Duration,
     is_served: bool,
 }
 
 impl Turn {
-    fn ended(mut self, end: &End) {
+    /// What was waited for meanwhile, a load or the next attempt, says nothing of the next turn.
+    fn ended(mut self, end: &End, idle: Duration) {
         self.is_served = matches!(end, End::Finished(_));
+        self.idle = idle;
     }
 }
 
 impl Line {
-    fn new(fair: bool) -> Line {
+    fn new(limits: Limits) -> Line {
         let mean = Duration::from_secs(1); // until measured
-        let (fair, waiting) = (fair.then(Fair::default), VecDeque::new());
-        Line { state: Mutex::new(State { running: 0, waiting, next_ticket: 0, mean, limit: 1, fair }) }
+        let (fair, waiting) = (limits.fair.then(Fair::default), VecDeque::new());
+        let (running, next_ticket, limit, newest) = (0, 0, limits.running, None);
+        Line { state: Mutex::new(State { running, waiting, next_ticket, mean, limit, fair, newest }) }
     }
 
-    async fn turn(self: &Arc<Self>, call: &Call, limits: Limits, model: &dyn Provider) -> Result<Turn> {
+    /// Those in line have the newest limits, and will be answered by the newest deployments.
+    fn takes_over(self: &Arc<Self>, queue: &Queue) {
+        let mut state = self.lock();
+        (state.limit, state.newest) = (queue.limits.running, Some(queue.inner.clone()));
+        if state.fair.is_some() != queue.limits.fair {
+            state.fair = queue.limits.fair.then(Fair::default);
+            state.waiting.iter_mut().for_each(|waiter| waiter.number = 0); // they stand as they came
+        }
+        drop(state);
+        self.go_on(); // there may be room for more of them now
+    }
+
+    /// A turn, and whether it was waited for.
+    async fn turn(self: &Arc<Self>, call: &Call, limits: Limits, model: &dyn Provider) -> Result<(Turn, bool)> {
         let (ticket, turn) = {
             let mut state = self.lock();
-            if std::mem::replace(&mut state.limit, limits.running) < limits.running && !state.waiting.is_empty() {
-                drop(state);
-                self.go_on(); // there is room for more of them now
-                state = self.lock();
-            }
             if state.running < state.limit && state.waiting.is_empty() {
                 state.running += 1;
                 if let Some(fair) = &mut state.fair {
                     let number = fair.number(&call.context.caller);
                     fair.serves(number);
                 }
-                return Ok(self.new_turn());
+                return Ok((self.new_turn(), false));
             }
             // Those who wait for it to load have all the turns: who has not the patience learns nothing in line.
             if call.context.patience.is_zero() && model.is_loading() {
@@ -213,11 +236,11 @@ impl Line {
         };
         let turn = turn.map_err(|_| Error::new(Kind::Internal, "the line was closed"))?;
         drop(place);
-        Ok(turn)
+        Ok((turn, true))
     }
 
     fn new_turn(self: &Arc<Self>) -> Turn {
-        Turn { line: self.clone(), since: Instant::now(), is_served: false }
+        Turn { line: self.clone(), since: Instant::now(), idle: Duration::ZERO, is_served: false }
     }
 
     /// Whoever comes back when those in line have had their turn need not wait again.
@@ -286,7 +309,7 @@ impl State {
         } else {
             self.tell(self.waiting.len() - 1, self.waiting.len());
         }
-        context.tell(|p| p.joined_at = p.joined_at.or(p.place));
+        context.tell(|p| (p.joined_at, p.has_left_line) = (p.joined_at.or(p.place), false));
         (self.next_ticket, receiver)
     }
 
@@ -323,7 +346,7 @@ impl State {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.line.pass_on(self.is_served.then(|| self.since.elapsed()));
+        self.line.pass_on(self.is_served.then(|| self.since.elapsed().saturating_sub(self.idle)));
     }
 }
 
@@ -345,6 +368,7 @@ impl Drop for Place<'_> {
         if let Some(at) = state.waiting.iter().position(|w| w.ticket == self.ticket) {
             state.waiting.remove(at);
             state.tell_places();
+            self.call.context.tell(|p| p.has_left_line = true);
         }
     }
 }

@@ -5,8 +5,8 @@ use futures_util::StreamExt;
 
 fn queue(limit: usize, waiting: usize) -> Arc<Queue> {
     let fake = fake::Fake::new(fake::Config { says: "a b c".into(), each_ms: 10, ..Default::default() });
-    let limits = Limits { running: limit, waiting, wait: None };
-    Arc::new(Queue { inner: Arc::new(fake), line: Arc::new(Line::new(false)), limits })
+    let limits = Limits { running: limit, waiting, wait: None, fair: false };
+    Arc::new(Queue { inner: Arc::new(fake), line: Arc::new(Line::new(limits)), limits })
 }
 
 fn ask_as(caller: &str) -> Call {
@@ -16,7 +16,7 @@ fn ask_as(caller: &str) -> Call {
 #[tokio::test(start_paused = true)]
 async fn where_it_is_fair_whoever_sends_many_waits_behind_whoever_sends_one() {
     let mut queue = Arc::into_inner(queue(1, 10)).unwrap();
-    queue.line = Arc::new(Line::new(true));
+    queue.line = Arc::new(Line::new(Limits { fair: true, ..queue.limits }));
     let mut running = queue.call(&ask_as("many")).await.unwrap();
     let calls: Vec<Call> = ["many", "many", "many", "one", "many", "two"].map(ask_as).into();
     let mut waiting: Vec<_> = calls.iter().map(|call| Some(queue.call(call))).collect();
@@ -203,12 +203,15 @@ async fn a_new_limit_is_one_for_those_in_line_too_and_nobody_overtakes_them() {
     for future in &mut waiting {
         assert!(futures_util::poll!(future).is_pending());
     }
-    // Two that stood in line have the two new turns, and who came behind them stands in line.
+    // Two that stood in line have the two new turns, though nobody has come, and who comes behind them stands in line.
+    wider.takes_over();
+    assert_eq!(old.line.depth(), (3, 0));
     let mut behind = wider.call(&calls[2]);
     assert!(futures_util::poll!(&mut behind).is_pending());
     assert_eq!((old.line.depth(), place(2)), ((3, 1), Some(1)));
     let (first, second) = (waiting.remove(0).await.unwrap(), waiting.remove(0).await.unwrap());
     // Fewer turns are fewer when those that are taken have been given back.
+    narrower.takes_over();
     let mut last = narrower.call(&calls[3]);
     assert!(futures_util::poll!(&mut last).is_pending());
     drop(running);
@@ -217,4 +220,29 @@ async fn a_new_limit_is_one_for_those_in_line_too_and_nobody_overtakes_them() {
     drop(behind.await.unwrap());
     drop(last.await.unwrap());
     assert_eq!(old.line.depth(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_in_line_are_answered_by_the_newest_configuration_and_a_line_becomes_fair_as_it_is() {
+    let old = queue(1, 10);
+    let drained = Arc::new(fake::Fake::says("").after_failures(9));
+    let old = Queue { inner: drained.clone(), line: old.line.clone(), limits: old.limits };
+    let running = queue(1, 10).inner.clone();
+    let turn = old.line.turn(&ask(), old.limits, &*running).await.unwrap();
+    let calls = [ask_as("many"), ask_as("many"), ask_as("one")];
+    let mut waiting: Vec<_> = calls[..2].iter().map(|call| old.call(call)).collect();
+    for future in &mut waiting {
+        assert!(futures_util::poll!(future).is_pending());
+    }
+    let limits = Limits { fair: true, ..old.limits };
+    let new = Queue { inner: Arc::new(fake::Fake::says("new")), line: old.line.clone(), limits };
+    new.takes_over();
+    let mut one = new.call(&calls[2]);
+    assert!(futures_util::poll!(&mut one).is_pending());
+    assert_eq!(old.line.depth(), (1, 3), "one line, and one turn");
+    drop(turn);
+    for future in waiting.into_iter().chain([one]) {
+        assert_eq!(future.await.unwrap().chat().await.unwrap().text, "new");
+    }
+    assert_eq!((drained.calls(), old.line.depth()), (0, (0, 0)));
 }

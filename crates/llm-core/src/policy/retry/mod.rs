@@ -81,10 +81,18 @@ impl Retry {
     /// How long to wait for another attempt; `None` if there shall be none.
     fn wait(&self, call: &Call, error: &Error, planned: Option<Duration>) -> Option<Duration> {
         let planned = planned?;
-        let wait = planned.max(error.get_retry_after().unwrap_or_default());
+        let asked = error.get_retry_after().unwrap_or_default();
+        let wait = if error.is_of_one_of_several() {
+            Duration::ZERO // whatever that one asks for, another is free
+        } else if asked > self.longest.max(planned) {
+            return None;
+        } else {
+            // Those who were told the same moment do not come back in the same moment.
+            planned.max(asked + planned.min(asked) / 8).min(self.longest.max(planned).max(asked))
+        };
         let is_in_time =
             call.context.deadline.is_none_or(|deadline| Instant::now() + wait < Instant::from_std(deadline));
-        (wait <= self.longest.max(planned) && is_in_time && self.budget.spend()).then_some(wait)
+        (is_in_time && self.budget.spend()).then_some(wait)
     }
 }
 
@@ -114,6 +122,7 @@ impl Retry {
         while let Some(wait) = self.wait(call, &error, waits.next()) {
             tracing::debug!(call = call.context.id, kind = error.kind().name(), ?wait, "trying again");
             tokio::time::sleep(wait).await;
+            call.context.tell(|progress| progress.idle += wait);
             match self.inner.call(call).await {
                 Err(again) if is_worth_another(&again) => error = again,
                 answer => return answer,
@@ -126,7 +135,9 @@ impl Retry {
 /// A model that is being loaded is waited for by those who have the patience, not asked again and again; and who has spent
 /// all money has not more in a second.
 fn is_worth_another(error: &Error) -> bool {
-    error.kind().is_retryable() && error.kind() != Kind::Loading && error.get_code() != Some("insufficient_quota")
+    let later =
+        error.is_worth_another() && error.kind() != Kind::Loading && error.get_code() != Some("insufficient_quota");
+    later || error.is_of_one_of_several()
 }
 
 #[cfg(test)]
@@ -191,7 +202,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_spent_all_money_is_told_at_once() {
+    async fn who_has_spent_all_money_is_told_at_once_and_a_host_that_wants_no_retry_is_believed() {
+        assert_eq!(attempts(Error::new(Kind::Upstream, "no").for_good()).await.0, 1);
         assert_eq!(attempts(Error::new(Kind::RateLimited, "no money").code("insufficient_quota")).await.0, 1);
     }
 

@@ -7,7 +7,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::canary;
-use super::health::{Config, Health, Status};
+use super::health::{Config, Door, Health, Status};
+use super::router::ANY;
 use crate::call::*;
 use crate::error::{Error, Kind, Result};
 
@@ -96,14 +97,43 @@ impl Deployment {
     }
 
     /// Whether a call may be sent there now.
-    pub(super) fn is_open(&self) -> bool {
-        !self.drains.load(Ordering::Relaxed) && self.health.rest().is_none()
+    pub(super) fn is_open(&self, call: &Call) -> bool {
+        !self.is_drained() && matches!(self.health.door(self.asked(call)), Door::Open | Door::Trial)
+    }
+
+    /// What it said to whoever came for this, if it has enough to do, and when to come back.
+    pub(super) fn busy(&self, call: &Call) -> Option<Error> {
+        match self.health.door(self.asked(call)) {
+            Door::Busy(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The model that this call asks of a host that is asked for several.
+    pub(super) fn asked<'c>(&self, call: &'c Call) -> &'c str {
+        if self.model.is_none() { &call.model } else { "" }
+    }
+
+    /// Whether it is known to answer nothing now, so that others are asked as long as there are any.
+    pub(super) fn is_out(&self) -> bool {
+        match self.status() {
+            Status::Loading(Some(_)) => true,
+            Status::Draining => self.is_drained() || self.health.is_out(),
+            Status::Loading(None) | Status::Failing(_) => self.health.is_out(),
+            Status::Unknown | Status::Ready => false,
+        }
+    }
+
+    /// Whether its owner wants it to be asked nothing new.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drains.load(Ordering::Relaxed)
     }
 
     /// What the host calls the model that this call means; one that names none gets the first on the host's list that may
     /// be asked this.
     pub(super) async fn name_for(&self, call: &Call) -> Result<Option<Arc<str>>> {
-        let is_named = !self.model.as_ref().unwrap_or(&call.model).is_empty() || call.operation == Operation::Models;
+        let name = self.model.as_ref().unwrap_or(&call.model);
+        let is_named = !(name.is_empty() || **name == *ANY) || call.operation == Operation::Models;
         if is_named || !self.lists_models() {
             return Ok(self.model.clone().filter(|name| !name.is_empty()));
         }
@@ -125,7 +155,7 @@ impl Deployment {
     /// # Errors
     /// Why it cannot say; `NotFound` with the models that it lists, if ours is none of them.
     pub async fn probe(&self) -> Result<()> {
-        if !self.lists_models() && !self.health.wants_canary() {
+        if !self.lists_models() && !self.wants_canary() {
             return Ok(()); // its replies tell how it is
         }
         // One asks, the others wait for its answer; if it is dropped, the next one asks.
@@ -149,9 +179,14 @@ impl Deployment {
         self.probed.try_lock().is_err()
     }
 
+    /// Where there is no list, only a question shows that somebody is there.
+    fn wants_canary(&self) -> bool {
+        self.health.wants_canary() || !self.lists_models() && self.health.lacks_proof()
+    }
+
     async fn look(&self) -> Result<()> {
         let missing = if self.lists_models() { self.look_at_list().await? } else { None };
-        if self.health.wants_canary() && !self.drains.load(Ordering::Relaxed) {
+        if self.wants_canary() && !self.is_drained() {
             return self.ask_canary(missing).await;
         }
         missing.map_or(Ok(()), Err)
@@ -164,7 +199,7 @@ impl Deployment {
             tokio::time::sleep(SECOND_LOOK).await;
             listed = self.listed().await;
         }
-        let models = match listed {
+        let models = match listed.map_err(for_all) {
             Ok(models) => models,
             Err(error) if keeps_no_list(&error) && self.health.tells_by_answers() => return Ok(None),
             Err(error) if is_to_be_mended(&error) => {
@@ -191,7 +226,7 @@ impl Deployment {
         let model = named.or_else(first).unwrap_or_default();
         let late = |_| Err(Error::new(Kind::Timeout, "it did not answer the smallest question in time"));
         let asked = tokio::time::timeout(self.canary_timeout, canary::ask(&*self.provider, self.may, &model));
-        let Err(error) = asked.await.unwrap_or_else(late) else {
+        let Err(error) = asked.await.unwrap_or_else(late).map_err(for_all) else {
             self.health.succeeded();
             return Ok(());
         };
@@ -202,6 +237,7 @@ impl Deployment {
             // It is there, and busy, or thinks little of so small a question: its answers tell the rest.
             (Kind::Overloaded | Kind::RateLimited | Kind::Invalid | Kind::ContextLength, _) => {
                 self.health.succeeded();
+                self.health.failed(&error); // it may have said when to come back
                 return Ok(());
             }
             _ => error,
@@ -243,7 +279,7 @@ impl Deployment {
 
     /// How it is: the life of what must be loaded says it better than its last reply.
     pub fn status(&self) -> Status {
-        if self.drains.load(Ordering::Relaxed) {
+        if self.is_drained() {
             return Status::Draining;
         }
         match self.provider.life().map(Life::status) {
@@ -272,6 +308,12 @@ fn keeps_no_list(error: &Error) -> bool {
         || error.get_code() == Some(INVALID_ANSWER)
 }
 
+/// Everybody may look at how a deployment is. Nothing of a question can stand in what a probe is told, and some hosts repeat
+/// the key.
+fn for_all(error: Error) -> Error {
+    if error.kind() == Kind::Unauthorized { error.for_others() } else { error }
+}
+
 /// No time heals it.
 fn is_to_be_mended(error: &Error) -> bool {
     matches!(error.kind(), Kind::Unauthorized | Kind::NotFound | Kind::Invalid | Kind::Unsupported)
@@ -290,18 +332,39 @@ fn is_called(model: &ModelInfo, name: &str) -> bool {
 }
 
 /// One more reply of a deployment is running, until this is dropped.
-pub(super) struct Busy(Arc<Deployment>);
+pub(super) struct Busy {
+    deployment: Arc<Deployment>,
+    proves: bool, // what is counted here may be known without asking the host
+    tries: bool,  // whether it is well again
+}
 
 impl Busy {
-    pub(super) fn with(deployment: &Arc<Deployment>) -> Busy {
+    /// `None` while it may not be asked.
+    pub(super) fn with(deployment: &Arc<Deployment>, call: &Call) -> Option<Busy> {
+        let proves = call.operation.takes_turn();
+        let tries = match deployment.health.door(deployment.asked(call)) {
+            _ if deployment.is_drained() => return None,
+            Door::Open => false,
+            Door::Trial if !proves => false,
+            Door::Trial if deployment.health.begins_trial() => true,
+            _ => return None,
+        };
         deployment.outstanding.fetch_add(1, Ordering::Relaxed);
-        Busy(deployment.clone())
+        Some(Busy { deployment: deployment.clone(), proves, tries })
+    }
+
+    /// It has begun to answer.
+    pub(super) fn answered(&mut self) {
+        if std::mem::take(&mut self.tries) {
+            self.deployment.health.ends_trial(true);
+        }
     }
 
     pub(super) fn ended(self, end: &End) {
         match end {
-            End::Finished(_) => self.0.health.succeeded(),
-            End::Failed(kind) => self.0.health.failed(&Error::new(*kind, "its last answer broke off")),
+            End::Finished(_) if self.proves => self.deployment.health.finished(),
+            End::Finished(_) => {}
+            End::Failed(kind) => self.deployment.health.failed(&Error::new(*kind, "its last answer broke off")),
             End::Dropped => {}
         }
     }
@@ -309,7 +372,10 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.outstanding.fetch_sub(1, Ordering::Relaxed);
+        self.deployment.outstanding.fetch_sub(1, Ordering::Relaxed);
+        if self.tries {
+            self.deployment.health.ends_trial(false);
+        }
     }
 }
 

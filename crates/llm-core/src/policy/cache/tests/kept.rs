@@ -18,6 +18,7 @@ struct Counts {
     asked: AtomicUsize,
     go_on: Option<Arc<Notify>>,
     failures: Mutex<Vec<Error>>,
+    finish: Option<&'static str>,
 }
 
 impl Counts {
@@ -45,8 +46,11 @@ impl Provider for Counts {
                 })));
             }
             call.context.warn("a field was left out");
-            let events =
-                [Event::Text(number.to_string()), Event::Text(" and more".into()), Event::Finish(FinishReason::Stop)];
+            let events = [
+                Event::Text(number.to_string()),
+                Event::Text(" and more".into()),
+                Event::Finish(self.finish.unwrap_or("stop").into()),
+            ];
             let go_on = self.go_on.clone();
             let frames = stream::iter(events).enumerate().then(move |(i, event)| {
                 let go_on = go_on.clone().filter(|_| i == 1);
@@ -121,6 +125,25 @@ async fn only_what_cannot_be_answered_in_two_ways_is_kept() {
         cache.call(&call).await.unwrap();
     }
     assert_eq!(inner.asked() - before, 1, "a text has one vector");
+}
+
+#[tokio::test]
+async fn an_answer_that_its_host_has_aborted_is_given_to_nobody_else() {
+    let inner = Arc::new(Counts { finish: Some("abort"), ..Counts::default() });
+    let cache = cache(&inner, "size_mb = 1");
+    assert_eq!(
+        (text(&cache, &fixed("?")).await, text(&cache, &fixed("?")).await),
+        ("1 and more".into(), "2 and more".into())
+    );
+    let tape = |reason: &str| {
+        let bytes = format!(r#"{{"choices":[{{"message":{{"content":"a"}},"finish_reason":"{reason}"}}]}}"#);
+        let glance = Glance { is_finished: true, ..Glance::default() };
+        let wire = Wire { bytes: bytes.into(), glance };
+        let (told, tapes) = std::sync::mpsc::channel();
+        drop(Reply::of_wire(dialect::openai(), wire).taped(1 << 10, move |tape| told.send(tape).unwrap()));
+        tapes.recv().unwrap().unwrap()
+    };
+    assert!(tape("abort").is_aborted() && !tape("stop").is_aborted() && !tape("length").is_aborted());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::call::ModelInfo;
-use crate::error::{Error, Kind, Result, UNTRUSTED};
+use crate::error::{DRAINING, Error, Kind, Result, UNTRUSTED};
 use crate::policy::timeout::seconds;
 
 /// So many failures in a row send a deployment to rest.
@@ -17,6 +17,11 @@ const FIRST_REST: Duration = Duration::from_secs(2);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// Nobody is taken at his word for longer, who says when to come back.
 const LONGEST_WORD: Duration = Duration::from_secs(600);
+/// One caller tries for so long; then another may, too.
+const LONGEST_TRIAL: Duration = Duration::from_secs(5);
+/// Of so many models of one host it is known when to come back, if their names are no longer, in bytes.
+const MOST_TOLD: usize = 64;
+const LONGEST_NAME: usize = 256;
 /// So long after a failure others are asked first, if there are any.
 const DOUBTED: Duration = Duration::from_secs(2);
 
@@ -137,13 +142,46 @@ pub struct Health {
 struct State {
     watched_since: Option<Instant>,
     was_ready: bool,
-    is_proven: bool,  // by an answer, since it last failed
-    is_loading: bool, // by its own word
-    failures: u32,    // in a row
+    is_proven: bool,   // by an answer, since it last failed
+    is_loading: bool,  // by its own word
+    is_draining: bool, // so, too
+    failures: u32,     // in a row
     error: Option<Error>,
     rests_until: Option<Instant>,
-    last_until: Option<Instant>, // others are asked first: by its own word, or since it failed
+    trial: Trial,                   // whether it is well again after that
+    doubted_until: Option<Instant>, // others are asked first
+    told: Vec<Told>,
     models: Vec<ModelInfo>,
+}
+
+/// Not to come back before, by its own word.
+#[derive(Debug)]
+struct Told {
+    model: Box<str>, // where it has several; empty where it has one
+    until: Instant,
+    error: Error,
+}
+
+/// After a rest one caller tries whether it is well, and the others wait for what that one learns.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Trial {
+    #[default]
+    Due,
+    UnderWay(Instant),
+    Passed,
+}
+
+/// Whether a deployment may be asked now.
+#[derive(Debug)]
+pub(super) enum Door {
+    /// It may.
+    Open,
+    /// By one caller, who tells the others how it went.
+    Trial,
+    /// It failed again and again, and rests; or somebody is trying it.
+    Resting,
+    /// It has said that it has enough to do, and when to come back.
+    Busy(Error),
 }
 
 impl Default for Health {
@@ -174,29 +212,50 @@ impl Health {
         }
     }
 
+    /// An answer has ended as it should. What it had begun before it drains says nothing of what it would begin.
+    pub(super) fn finished(&self) {
+        if !self.lock().is_draining {
+            self.succeeded();
+        }
+    }
+
     /// It failed, if this error is its own and not the caller's.
     pub fn failed(&self, error: &Error) {
+        self.failed_at(error, "");
+    }
+
+    /// The same, of a host that is asked for several models: what it says of one is true of that one.
+    pub(super) fn failed_at(&self, error: &Error, model: &str) {
         if error.kind() == Kind::Loading {
             let mut state = self.lock();
-            *state = State { is_loading: true, ..state.anew() };
+            let doubted_until = Some(Instant::now() + DOUBTED);
+            *state = State { is_loading: true, doubted_until, ..state.anew() };
         }
         if let (Kind::RateLimited | Kind::Overloaded, Some(wait)) = (error.kind(), error.get_retry_after()) {
-            self.lock().last_until = Some(Instant::now() + wait.min(LONGEST_WORD));
+            self.lock().is_told(model, Instant::now() + wait.min(LONGEST_WORD), error);
+        }
+        if model.is_empty() && matches!(error.kind(), Kind::Unauthorized | Kind::NotFound | Kind::Unsupported) {
+            let mut state = self.lock();
+            // It was there: the list of its models tells the rest. And what is refused fast draws all calls.
+            state.is_proven &= error.get_code() != Some("model_not_found");
+            state.doubted_until = Some(Instant::now() + DOUBTED);
         }
         if !error.is_of_a_sick_host() {
             return;
         }
         let mut state = self.lock();
         (state.is_proven, state.is_loading) = (false, false);
+        state.is_draining = error.get_code() == Some(DRAINING);
         state.error = Some(error.clone());
         if state.rests() {
             return; // a connection that breaks takes many answers with it, and is one failure
         }
-        state.failures = state.failures.saturating_add(1);
-        state.last_until = state.last_until.max(Some(Instant::now() + DOUBTED));
+        let most = if state.is_draining { MOST_FAILURES } else { 0 }; // what it says once is so
+        state.failures = state.failures.saturating_add(1).max(most);
+        state.doubted_until = Some(Instant::now() + DOUBTED);
         if let Some(times) = state.failures.checked_sub(MOST_FAILURES) {
             let rest = FIRST_REST.saturating_mul(1 << times.min(8)).min(LONGEST_REST);
-            state.rests_until = Some(Instant::now() + rest);
+            (state.rests_until, state.trial) = (Some(Instant::now() + rest), Trial::Due);
         }
     }
 
@@ -215,7 +274,7 @@ impl Health {
     /// it can.
     pub fn refused(&self, error: &Error) {
         let mut state = self.lock();
-        (state.is_proven, state.was_ready, state.is_loading) = (false, false, false);
+        (state.is_proven, state.was_ready, state.is_loading, state.is_draining) = (false, false, false, false);
         state.error = Some(error.clone());
     }
 
@@ -228,19 +287,21 @@ impl Health {
     /// little, for a broken model lists itself and dies of the first question: only an answer ends its rest.
     pub fn learned(&self, models: Vec<ModelInfo>) {
         let mut state = self.lock();
+        state.models = models;
+        let ends = state.is_draining && state.rests(); // it lists its models to the end
+        let was_away = !ends && state.error.as_ref().is_some_and(|error| error.kind() == Kind::Unavailable);
         if self.needs_proof && state.watched_since.is_some() && !state.is_proven {
-            state.models = models;
-            return; // the canary tells
-        }
-        let was_away = state.error.as_ref().is_none_or(|error| error.kind() == Kind::Unavailable);
-        if was_away {
-            let is_proven = state.is_proven;
-            *state = State { was_ready: true, is_proven, models, ..state.anew() };
+            if was_away && !state.is_draining {
+                // The canary tells, and need not wait; of callers one tries.
+                (state.rests_until, state.trial) = (state.rests_until.map(|_| Instant::now()), Trial::Due);
+            }
             return;
         }
-        state.models = models;
-        if !state.rests() {
-            (state.error, state.was_ready) = (None, true); // the failures still count
+        if was_away {
+            let is_proven = state.is_proven;
+            *state = State { was_ready: true, is_proven, ..state.anew() };
+        } else if !state.rests() {
+            (state.error, state.was_ready, state.is_loading) = (None, true, false); // the failures still count
         }
     }
 
@@ -248,7 +309,13 @@ impl Health {
     pub fn wants_canary(&self) -> bool {
         let state = self.lock();
         let is_asked_to = self.needs_proof && state.watched_since.is_some();
-        is_asked_to && !state.is_proven && !state.rests()
+        is_asked_to && !state.is_proven && !state.rests() && state.busy("").is_none()
+    }
+
+    /// Whether it needs proof and has given none since it last failed.
+    pub(super) fn lacks_proof(&self) -> bool {
+        let state = self.lock();
+        self.needs_proof && !state.is_proven && !state.rests()
     }
 
     /// Whether its answers tell how it is, so that it need not list its models.
@@ -262,25 +329,87 @@ impl Health {
         self.lock().models.clone()
     }
 
-    /// How long it still rests; `None` if it may be asked.
+    /// How long it still rests, because it failed again and again.
     pub fn rest(&self) -> Option<Duration> {
         let until = self.lock().rests_until?;
         until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
-    /// Whether others are asked first: it said that it has enough to do, and the time that it asked for has not gone by, or
-    /// it failed a moment ago.
+    /// Whether it has said that it has enough to do, and the time that it asked for has not gone by.
     pub fn is_busy(&self) -> bool {
-        self.lock().last_until.is_some_and(|until| until > Instant::now())
+        self.lock().busy("").is_some()
+    }
+
+    /// Whether those who look after it know that it answers nothing: it loads, ends, or is there to be mended. Where nobody
+    /// looks after it, or a list alone says so, only a question can tell.
+    pub(super) fn is_out(&self) -> bool {
+        let state = self.lock();
+        let is_to_be_mended = self.needs_proof && state.error.as_ref().is_some_and(|error| !error.kind().is_sick());
+        let is_away = state.is_loading || state.is_draining || may_start(&state, self.start_timeout);
+        state.watched_since.is_some() && (is_away || is_to_be_mended)
+    }
+
+    /// Whether others are asked first: it failed a moment ago.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.lock().doubted_until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// How long nothing is sent there: it said so, or it rests.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use llm_core::{Error, Kind, route::Health};
+    /// let health = Health::default();
+    /// health.failed(&Error::new(Kind::RateLimited, "slow down").retry_after(Duration::from_secs(9)));
+    /// assert!(health.is_busy() && health.rest().is_none() && health.shut_for() > Some(Duration::from_secs(8)));
+    /// ```
+    pub fn shut_for(&self) -> Option<Duration> {
+        let told = self.lock().busy("").and_then(|error| error.get_retry_after());
+        told.max(self.rest())
+    }
+
+    /// Whether it may be asked for this model now; empty where it has one.
+    pub(super) fn door(&self, model: &str) -> Door {
+        let state = self.lock();
+        if let Some(error) = state.busy(model) {
+            return Door::Busy(error);
+        }
+        match (state.rests_until, state.trial) {
+            (None, _) => Door::Open,
+            (Some(until), _) if until > Instant::now() => Door::Resting,
+            (_, Trial::Passed) => Door::Open,
+            _ if state.is_being_tried() => Door::Resting,
+            _ => Door::Trial,
+        }
+    }
+
+    /// Begins the trial after a rest, unless somebody else has.
+    pub(super) fn begins_trial(&self) -> bool {
+        let mut state = self.lock();
+        let is_due =
+            state.rests_until.is_some() && !state.rests() && state.trial != Trial::Passed && !state.is_being_tried();
+        if is_due {
+            state.trial = Trial::UnderWay(Instant::now());
+        }
+        is_due
+    }
+
+    /// A trial is over: it has begun to answer, or nothing was learned. What failed was told already.
+    pub(super) fn ends_trial(&self, has_passed: bool) {
+        let mut state = self.lock();
+        if matches!(state.trial, Trial::UnderWay(_)) {
+            state.trial = if has_passed { Trial::Passed } else { Trial::Due };
+            state.is_draining &= !has_passed;
+        }
     }
 
     /// How it is.
     pub fn status(&self) -> Status {
         let state = self.lock();
-        let is_starting = || state.watched_since.is_some_and(|since| since.elapsed() < self.start_timeout);
         match (&state.error, state.was_ready) {
             _ if state.is_loading => Status::Loading(None),
-            (Some(error), false) if may_be_a_start(error) && is_starting() => Status::Loading(None),
+            _ if state.is_draining => Status::Draining,
+            (Some(_), false) if may_start(&state, self.start_timeout) => Status::Loading(None),
             (Some(error), _) => Status::Failing(error.to_string()),
             (None, true) => Status::Ready,
             (None, false) if self.needs_proof && !state.models.is_empty() => Status::Loading(None), // it lists itself, and is being tried
@@ -299,90 +428,42 @@ fn may_be_a_start(error: &Error) -> bool {
     error.kind() == Kind::Unavailable && error.get_code() != Some(UNTRUSTED)
 }
 
+/// Whether it is being started, as far as anybody can tell.
+fn may_start(state: &State, start_timeout: Duration) -> bool {
+    let is_early = state.watched_since.is_some_and(|since| since.elapsed() < start_timeout);
+    is_early && !state.was_ready && state.error.as_ref().is_some_and(may_be_a_start)
+}
+
 impl State {
+    /// What it said when it was too much, with the time that is left.
+    fn busy(&self, model: &str) -> Option<Error> {
+        let told = self.told.iter().find(|told| *told.model == *model)?;
+        let left = told.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        Some(told.error.clone().retry_after(left))
+    }
+
+    fn is_told(&mut self, model: &str, until: Instant, error: &Error) {
+        let now = Instant::now();
+        self.told.retain(|told| told.until > now && *told.model != *model);
+        if self.told.len() < MOST_TOLD && model.len() <= LONGEST_NAME {
+            self.told.push(Told { model: model.into(), until, error: error.clone() });
+        }
+    }
+
+    fn is_being_tried(&self) -> bool {
+        matches!(self.trial, Trial::UnderWay(since) if since.elapsed() < LONGEST_TRIAL)
+    }
+
     fn rests(&self) -> bool {
         self.rests_until.is_some_and(|until| until > Instant::now())
     }
 
-    /// Without a past, but for what a probe has learned of it.
+    /// Without a past, but for what a probe has learned of it, and its own word of when to come back.
     fn anew(&mut self) -> State {
-        State { watched_since: self.watched_since, models: std::mem::take(&mut self.models), ..State::default() }
+        let (models, told) = (std::mem::take(&mut self.models), std::mem::take(&mut self.told));
+        State { watched_since: self.watched_since, models, told, ..State::default() }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::DEADLINE;
-
-    #[test]
-    fn one_that_fails_again_and_again_rests_and_one_success_heals_it() {
-        let health = Health::default();
-        let error = Error::new(Kind::Unavailable, "gone");
-        (0..MOST_FAILURES - 1).for_each(|_| health.failed(&error));
-        assert_eq!((health.rest(), health.status()), (None, Status::Failing("gone".into())));
-        health.failed(&error);
-        assert!(health.rest().is_some());
-        health.succeeded();
-        assert_eq!((health.rest(), health.status()), (None, Status::Ready));
-    }
-
-    #[test]
-    fn a_list_of_models_heals_one_that_was_away_but_not_one_whose_answers_fail() {
-        let failed = |kind| {
-            let health = Health::default();
-            (0..MOST_FAILURES).for_each(|_| health.failed(&Error::new(kind, "no")));
-            health.learned(vec![ModelInfo::default()]);
-            (health.rest().is_some(), health.status().name(), health.models().len())
-        };
-        assert_eq!(failed(Kind::Unavailable), (false, "ready", 1));
-        assert_eq!(failed(Kind::Upstream), (true, "error", 1));
-        let health = Health::default();
-        (0..MOST_FAILURES).for_each(|_| health.unlisted(&Error::new(Kind::Timeout, "it did not list its models")));
-        assert!(health.rest().is_some());
-        health.learned(Vec::new());
-        assert_eq!((health.rest(), health.status()), (None, Status::Ready), "what a probe broke a probe heals");
-        let health = Health::default();
-        for _ in 0..MOST_FAILURES {
-            health.failed(&Error::new(Kind::Upstream, "no"));
-            health.learned(Vec::new()); // a probe between each
-        }
-        assert!(health.rest().is_some(), "probes between its failures do not hide them");
-        health.succeeded();
-        assert_eq!((health.rest(), health.status()), (None, Status::Ready));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn answers_that_break_together_are_one_failure_and_each_further_rest_is_longer() {
-        let health = Health::default();
-        let gone = Error::new(Kind::Upstream, "gone");
-        let break_down = || (0..16).for_each(|_| health.failed(&gone));
-        for seconds in [2, 4, 8, 16, 30, 30] {
-            break_down();
-            assert_eq!(health.rest(), Some(Duration::from_secs(seconds)));
-            tokio::time::advance(Duration::from_secs(seconds)).await;
-            assert_eq!(health.rest(), None);
-        }
-    }
-
-    #[test]
-    fn a_wrong_certificate_is_no_start_and_a_busy_door_no_proof() {
-        let failed = |error: Error| {
-            let health = Health::new(&Config::default(), true);
-            health.is_watched();
-            health.unlisted(&error);
-            (health.status().name(), health.reason())
-        };
-        assert_eq!(failed(Error::new(Kind::Unavailable, "refused")), ("loading", Some("refused".into())));
-        assert_eq!(failed(Error::new(Kind::Overloaded, "503")).0, "loading");
-        assert_eq!(failed(Error::new(Kind::Unavailable, "x").code(UNTRUSTED)), ("error", Some("x".into())));
-    }
-
-    #[test]
-    fn the_callers_mistakes_and_deadlines_do_not_count() {
-        let health = Health::default();
-        (0..10).for_each(|_| health.failed(&Error::invalid("no")));
-        (0..10).for_each(|_| health.failed(&Error::new(Kind::Timeout, "late").code(DEADLINE)));
-        assert_eq!(health.status(), Status::Unknown);
-    }
-}
+mod tests;
