@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use super::{Content, Event, Message, Operation, ToolCall, tools};
 use crate::error::{Error, Kind, Result};
 
+/// What was thought, among the fields of a message: in words, and in a shape that its host alone can read.
+pub(crate) const THOUGHTS: [&str; 2] = ["reasoning", "reasoning_details"];
+
 /// Why an answer ended.
 ///
 /// ```
@@ -124,7 +127,8 @@ pub struct ChatReply {
     pub timings: Timings,
     /// What the caller should know: turns cut, fields lost in translation.
     pub warnings: Vec<String>,
-    /// Every other field of the reply and of its message, as it came: `system_fingerprint`, `refusal`, ..
+    /// Every other field of the reply and of its message, as it came: `system_fingerprint`, `refusal`, ..; and what its
+    /// cost tells beyond [`Usage`], as `usage`: a price, tokens of sound, ..
     pub extra: Map<String, Value>,
 }
 
@@ -136,7 +140,9 @@ impl ChatReply {
             Event::Reasoning(text) => self.reasoning += &text,
             Event::ToolCall(piece) => tools::assemble(&mut self.tool_calls, piece),
             Event::Logprobs(more) => self.logprobs.extend(logprobs(&more)),
-            Event::ReplyFields(fields) | Event::MessageFields(fields) => self.note(fields),
+            Event::ReplyFields(fields) => self.note(fields),
+            Event::MessageFields(fields) => fields.into_iter().for_each(|field| grow(&mut self.extra, field)),
+            Event::ChoiceFields(fields) => fields.into_iter().for_each(|field| renew(&mut self.extra, field)),
             Event::Finish(reason) => {
                 tools::settle(&mut self.tool_calls);
                 self.finish_reason = Some(reason);
@@ -155,12 +161,20 @@ impl ChatReply {
         }
     }
 
-    /// The answer as a message, to go on with the conversation. What was thought stays out, as the models want it.
+    /// The answer as a message, to go on with the conversation. What was thought stays out, as the models want it, unless
+    /// tools are to be called: then some think on where they stopped.
     pub fn message(&self) -> Message {
         let calls = self.tool_calls.clone();
         let is_silent = self.text.is_empty() && !calls.is_empty();
         let content = if is_silent { Content::default() } else { Content::Text(self.text.clone()) };
-        Message { content, tool_calls: calls, ..Message::assistant("") }
+        let mut message = Message { content, tool_calls: calls, ..Message::assistant("") };
+        if !message.tool_calls.is_empty() {
+            let thought = (!self.reasoning.is_empty()).then(|| self.reasoning.as_str().into());
+            let details = self.extra.get(THOUGHTS[1]).cloned();
+            let all = THOUGHTS.iter().zip([thought, details]);
+            message.extra.extend(all.filter_map(|(name, value)| Some(((*name).to_owned(), value?))));
+        }
+        message
     }
 
     /// The answer as JSON of a Rust type; see [`ChatRequest::schema`](crate::ChatRequest::schema).
@@ -176,6 +190,23 @@ impl ChatReply {
             let why = if cut { "max_tokens cut the JSON off" } else { "the answer is not the JSON that was asked for" };
             Error::new(Kind::Upstream, why).because(e)
         })
+    }
+}
+
+/// Of a stream every message has a piece of its fields: texts and lists grow, and the newest of everything else counts.
+pub(crate) fn grow(fields: &mut Map<String, Value>, (name, piece): (String, Value)) {
+    match (fields.get_mut(&name), piece) {
+        (Some(Value::String(text)), Value::String(more)) => text.push_str(&more),
+        (Some(Value::Array(list)), Value::Array(more)) => list.extend(more),
+        (_, piece) => drop(fields.insert(name, piece)),
+    }
+}
+
+/// Beside the message lists grow, too, and the newest of everything else counts.
+pub(crate) fn renew(fields: &mut Map<String, Value>, (name, value): (String, Value)) {
+    match value {
+        Value::Array(_) => grow(fields, (name, value)),
+        value => drop(fields.insert(name, value)),
     }
 }
 
@@ -205,6 +236,9 @@ pub struct Logprob {
     /// The likeliest tokens in its place.
     #[serde(default)]
     pub top_logprobs: Vec<Logprob>,
+    /// Every other field, as it came: `text_offset`, ..
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// OpenAI has a shape for chats, `{content: [..]}`, and an older one of four lists for completions.
@@ -212,10 +246,29 @@ fn logprobs(value: &Value) -> Vec<Logprob> {
     if let Some(content) = value.get("content").and_then(Value::as_array) {
         return content.iter().filter_map(|entry| serde_json::from_value(entry.clone()).ok()).collect();
     }
-    let list = |name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    let likely = |(token, n): (&Value, &Value)| Some((token.as_str()?.to_owned(), n.as_f64().unwrap_or(0.0) as f32));
-    let pairs = list("tokens").iter().zip(&list("token_logprobs")).filter_map(likely).collect::<Vec<_>>();
-    pairs.into_iter().map(|(token, logprob)| Logprob { token, logprob, ..Logprob::default() }).collect()
+    let Some(Value::Array(tokens)) = value.get("tokens") else { return Vec::new() };
+    tokens.iter().enumerate().filter_map(|(at, token)| older(value, at, token.as_str()?)).collect()
+}
+
+/// One token of the older shape. The first of a prompt has no probability.
+fn older(lists: &Value, at: usize, token: &str) -> Option<Logprob> {
+    let number = |value: &Value| value.as_f64().unwrap_or(0.0) as f32;
+    let mut told = Logprob { token: token.to_owned(), ..Logprob::default() };
+    for (name, list) in lists.as_object()? {
+        let Some(value) = list.get(at).filter(|value| !value.is_null()) else { continue };
+        match (name.as_str(), value) {
+            ("tokens", _) => {}
+            ("token_logprobs", value) => told.logprob = number(value),
+            ("top_logprobs", Value::Object(likely)) => {
+                let likely = likely.iter().map(|(token, value)| (token.clone(), number(value)));
+                let likely = likely.map(|(token, logprob)| Logprob { token, logprob, ..Logprob::default() });
+                told.top_logprobs = likely.collect();
+                told.top_logprobs.sort_by(|a, b| b.logprob.total_cmp(&a.logprob));
+            }
+            (name, value) => drop(told.extra.insert(name.to_owned(), value.clone())),
+        }
+    }
+    Some(told)
 }
 
 /// How long an answer took, as seen by the caller.
@@ -260,6 +313,8 @@ pub struct Ranking {
     pub usage: Option<Usage>,
     /// What the caller should know: who answered instead, fields lost in translation.
     pub warnings: Vec<String>,
+    /// Every other field of the reply, as it came: `id`, `model`, ..
+    pub extra: Map<String, Value>,
 }
 
 /// A document's place in a ranking.
@@ -295,6 +350,8 @@ pub struct Scores {
     pub usage: Option<Usage>,
     /// What the caller should know: who answered instead, fields lost in translation.
     pub warnings: Vec<String>,
+    /// Every other field of the reply, as it came: `id`, `model`, ..
+    pub extra: Map<String, Value>,
 }
 
 /// Vectors, one per input and in the same order.
@@ -316,6 +373,8 @@ pub struct Embeddings {
     pub usage: Option<Usage>,
     /// What the caller should know: who answered instead, fields lost in translation.
     pub warnings: Vec<String>,
+    /// Every other field of the reply, as it came: `id`, `model`, ..
+    pub extra: Map<String, Value>,
 }
 
 /// A prompt's tokens.
@@ -335,6 +394,9 @@ pub struct Tokens {
     /// Their ids.
     #[serde(default)]
     pub tokens: Vec<u32>,
+    /// Every other field, as it came: `token_strs`, ..
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// What a server tells of one model.

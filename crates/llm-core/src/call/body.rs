@@ -92,12 +92,25 @@ impl Body {
 
     pub(super) fn wire(&self, call: &Call, speaks: &[&'static dyn Dialect]) -> Result<Wired> {
         if let Source::Wire(wire) = &self.source
-            && speaks.iter().any(|d| d.name() == wire.dialect.name())
+            && self.is_as_it_came(speaks)
         {
             return Ok(Wired { dialect: wire.dialect, bytes: self.spliced(wire) });
         }
         let dialect = *speaks.first().ok_or_else(|| Error::config("a host must speak some dialect"))?;
         Ok(Wired { dialect, bytes: dialect.write(call)? })
+    }
+
+    pub(super) fn is_as_it_came(&self, speaks: &[&'static dyn Dialect]) -> bool {
+        let Source::Wire(wire) = &self.source else { return false };
+        speaks.iter().any(|dialect| dialect.name() == wire.dialect.name())
+    }
+
+    pub(super) fn dimensions(&self) -> Option<u32> {
+        match (&self.source, self.understood.get().map(|request| &**request)) {
+            (Source::Wire(_), _) => serde_json::from_slice(self.raw("dimensions")?).ok()?,
+            (Source::Nouns, Some(Request::Embed(request))) => request.dimensions,
+            _ => None,
+        }
     }
 
     pub(super) fn choices(&self) -> usize {
@@ -162,7 +175,7 @@ impl Body {
         self.with(call, field, &value)
     }
 
-    fn value(&self, call: &Call, field: &str) -> Result<Value> {
+    pub(super) fn value(&self, call: &Call, field: &str) -> Result<Value> {
         let wrong = |e| Error::invalid(format!("`{field}` is no JSON")).param(field).because(e);
         match &self.source {
             Source::Wire(_) => self.raw(field).map_or(Ok(Value::Null), serde_json::from_slice).map_err(wrong),

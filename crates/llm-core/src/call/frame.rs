@@ -105,12 +105,14 @@ pub enum Event {
     Reasoning(String),
     /// A piece of a tool call, as OpenAI's `delta.tool_calls[]` has it.
     ToolCall(Value),
-    /// Log probabilities of the piece before, as OpenAI's `logprobs` has them.
+    /// Log probabilities of the piece that follows, as OpenAI's `logprobs` has them.
     Logprobs(Value),
     /// Fields of the reply that we do not know, each told once: `id`, `model`, `system_fingerprint`, `metrics`, ..
     ReplyFields(Map<String, Value>),
-    /// Fields of the message that we do not know: `refusal`, `annotations`, `stop_reason`, ..
+    /// Fields of the message that we do not know, or pieces of them: `refusal`, `annotations`, ..
     MessageFields(Map<String, Value>),
+    /// Fields beside the message that we do not know: `stop_reason`, `native_finish_reason`, a piece of `token_ids`, ..
+    ChoiceFields(Map<String, Value>),
     /// Why it ended; always there, exactly once.
     Finish(FinishReason),
     /// What it cost.

@@ -276,7 +276,7 @@ impl From<Vec<Message>> for Prompt {
 ///
 /// ```
 /// use llm_core::{DetokenizeRequest, Operation, Request};
-/// let request = DetokenizeRequest { model: "coder".into(), tokens: vec![9707, 0] };
+/// let request = DetokenizeRequest { model: "coder".into(), tokens: vec![9707, 0], ..Default::default() };
 /// assert_eq!(Request::from(request).operation(), Operation::Detokenize);
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -285,4 +285,6 @@ pub struct DetokenizeRequest {
     pub model: String,
     /// The ids.
     pub tokens: Vec<u32>,
+    /// Every other field, as it came.
+    pub extra: Map<String, Value>,
 }

@@ -108,6 +108,21 @@ impl Recorder {
     }
 }
 
+#[cfg(feature = "cache")]
+impl Tape {
+    /// Whether it ended for a reason of the host's own: a vLLM that is told to stop ends its answers with `abort`, and 200.
+    pub(crate) fn is_aborted(&self) -> bool {
+        let is_odd = |frame: &Frame| matches!(frame, Frame::Event(Event::Finish(super::FinishReason::Other(_))));
+        self.frames.iter().any(|frame| match (frame, self.dialect) {
+            (Frame::Wire(wire), Some(dialect)) => {
+                let mut nouns = Vec::new();
+                dialect.reader().read(&wire.bytes, &mut nouns).is_err() || nouns.iter().any(is_odd)
+            }
+            (frame, _) => is_odd(frame),
+        })
+    }
+}
+
 /// Frames on their way, recorded.
 pub(super) struct Taping {
     pub(super) frames: Frames,

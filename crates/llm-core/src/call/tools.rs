@@ -133,6 +133,9 @@ fn extend(call: &mut ToolCall, fragment: ToolCall) {
         call.function.name = fragment.function.name;
     }
     call.function.arguments += &fragment.function.arguments;
+    for (name, value) in fragment.extra {
+        call.extra.entry(name).or_insert(value);
+    }
 }
 
 /// All fragments are there: the index has done its work.

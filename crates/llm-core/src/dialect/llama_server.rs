@@ -49,7 +49,7 @@ impl Dialect for LlamaServer {
     fn read(&self, operation: Operation, body: &[u8], _: &mut Vec<String>) -> Result<Request> {
         let (mut fields, model) = (Fields::of(body)?, String::new());
         if operation == Operation::Detokenize {
-            return Ok(DetokenizeRequest { model, tokens: fields.need("tokens")? }.into());
+            return Ok(DetokenizeRequest { model, tokens: fields.need("tokens")?, ..Default::default() }.into());
         }
         let prompt = match fields.take::<Vec<Message>>("messages")? {
             Some(messages) => Prompt::Chat(messages),
@@ -110,9 +110,21 @@ impl Dialect for LlamaServer {
 /// Messages of words go through as they are; Anthropic's shape of images is another.
 fn conversation(messages: &[Message], extra: &Map<String, Value>) -> Result<Value> {
     let mut body = Value::Object(extra.clone());
+    if let Some(Value::Array(tools)) = extra.get("tools") {
+        body["tools"] = tools.iter().map(tool).collect::<Result<Vec<_>>>()?.into();
+    }
     let written = messages.iter().map(message).collect::<Result<Vec<_>>>()?;
     body["messages"] = written.into();
     Ok(body)
+}
+
+/// Anthropic has a tool's fields beside each other, and other words for them; what is not found would cost nothing.
+fn tool(tool: &Value) -> Result<Value> {
+    let Some(function) = tool.get("function").filter(|function| function["name"].is_string()) else {
+        return Err(Error::new(Kind::Unsupported, "llama-server counts tools that are functions").param("tools"));
+    };
+    let schema = function.get("parameters").cloned().unwrap_or_else(|| json!({"type": "object"}));
+    Ok(json!({"name": function["name"], "description": function["description"], "input_schema": schema}))
 }
 
 fn message(message: &Message) -> Result<Value> {
@@ -131,7 +143,7 @@ impl Reader for Answers {
     fn read(&mut self, frame: &[u8], nouns: &mut Vec<Frame>) -> Result<()> {
         let nonsense = || invalid_answer("the upstream answered something that is no answer");
         let mut fields = Fields::of(frame).map_err(|e| nonsense().because(e))?;
-        let tokens = |count, tokens| Frame::Tokens(Tokens { count, tokens, max_model_len: None });
+        let tokens = |count, tokens| Frame::Tokens(Tokens { count, tokens, ..Tokens::default() });
         let broken = |e: Error| nonsense().because(e);
         nouns.push(if let Some(ids) = fields.take::<Vec<u32>>("tokens").map_err(broken)? {
             tokens(ids.len(), ids)
@@ -197,7 +209,12 @@ mod tests {
         parts.content.push(Part::text("that?"));
         let chat = json!({"model": "tiny", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is that?"}]});
         assert_eq!(asked(tokenize(vec![Message::system("Be brief."), parts])), ("/v1/messages/count_tokens", chat));
-        let back = DetokenizeRequest { model: "tiny".into(), tokens: vec![5, 6] };
+        let tool = json!({"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}});
+        let mut with_tools = tokenize(vec![Message::user("hi")]);
+        with_tools.extra.insert("tools".into(), json!([tool]));
+        let counted = json!([{"name": "f", "description": "d", "input_schema": {"type": "object"}}]);
+        assert_eq!(asked(with_tools).1["tools"], counted, "in OpenAI's shape it would count them as nothing");
+        let back = DetokenizeRequest { model: "tiny".into(), tokens: vec![5, 6], ..Default::default() };
         assert_eq!(asked(back), ("/detokenize", json!({"model": "tiny", "tokens": [5, 6]})));
     }
 

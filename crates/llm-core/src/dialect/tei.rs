@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 /// ```
 /// use llm_core::{Call, Delivery, RerankRequest, dialect::{Dialect, tei::Tei}};
 /// let body = Tei.write(&Call::new(RerankRequest::new("cats?", ["Mice."]), Delivery::Whole))?;
-/// assert_eq!(body, r#"{"query":"cats?","return_text":false,"texts":["Mice."]}"#);
+/// assert_eq!(body, r#"{"query":"cats?","texts":["Mice."],"return_text":false}"#);
 /// # Ok::<(), llm_core::Error>(())
 /// ```
 #[derive(Debug)]

@@ -34,6 +34,37 @@ fn theirs<T: DeserializeOwned>(json: Value) -> Result<T> {
     serde_json::from_value(json).map_err(|e| Error::new(Kind::Upstream, "async-openai has no type for this").because(e))
 }
 
+/// A request with all its fields: their types leave out what they do not know, and say nothing.
+fn whole<T: DeserializeOwned + Serialize>(ours: Value) -> Result<T> {
+    let request: T = theirs(ours.clone()).map_err(|error| error.as_kind(Kind::Unsupported))?;
+    let kept = serde_json::to_value(&request).map_err(|e| Error::invalid("no JSON").because(e))?;
+    match lost(&ours, &kept) {
+        None => Ok(request),
+        Some(field) => {
+            let message = format!("async-openai has no field `{field}`");
+            Err(Error::new(Kind::Unsupported, message).param(field))
+        }
+    }
+}
+
+/// The place of the first field that is ours alone.
+fn lost(ours: &Value, kept: &Value) -> Option<String> {
+    let inside = |name: String, value: &Value, there: Option<&Value>| match there {
+        _ if value.is_null() => None,
+        None => Some(name),
+        Some(there) => lost(value, there).map(|inner| format!("{name}.{inner}")),
+    };
+    match (ours, kept) {
+        (Value::Object(ours), Value::Object(_)) => {
+            ours.iter().find_map(|(name, value)| inside(name.clone(), value, kept.get(name)))
+        }
+        (Value::Array(ours), Value::Array(_)) => {
+            ours.iter().enumerate().find_map(|(i, value)| inside(i.to_string(), value, kept.get(i)))
+        }
+        _ => None,
+    }
+}
+
 /// ```
 /// use async_openai::types::chat::{ChatCompletionRequestUserMessageArgs, CreateChatCompletionRequestArgs};
 /// let user = ChatCompletionRequestUserMessageArgs::default().content("Why is the sky blue?").build().unwrap();
@@ -56,7 +87,7 @@ impl TryFrom<ChatRequest> for CreateChatCompletionRequest {
     type Error = Error;
 
     fn try_from(ours: ChatRequest) -> Result<CreateChatCompletionRequest> {
-        theirs(written(ours)?).map_err(|error| error.as_kind(Kind::Unsupported))
+        whole(written(ours)?)
     }
 }
 
@@ -75,7 +106,7 @@ impl TryFrom<EmbedRequest> for CreateEmbeddingRequest {
     type Error = Error;
 
     fn try_from(ours: EmbedRequest) -> Result<CreateEmbeddingRequest> {
-        theirs(written(ours)?).map_err(|error| error.as_kind(Kind::Unsupported))
+        whole(written(ours)?)
     }
 }
 
@@ -122,7 +153,8 @@ impl TryFrom<Embeddings> for CreateEmbeddingResponse {
     fn try_from(ours: Embeddings) -> Result<CreateEmbeddingResponse> {
         let row = |(index, v): (usize, Vec<f32>)| json!({"object": "embedding", "index": index, "embedding": v});
         let rows = ours.vectors.into_iter().enumerate().map(row).collect::<Vec<_>>();
-        theirs(json!({"object": "list", "model": "", "data": rows, "usage": cost(ours.usage.unwrap_or_default())}))
+        let model = ours.extra.get("model").cloned().unwrap_or_else(|| "".into());
+        theirs(json!({"object": "list", "model": model, "data": rows, "usage": cost(ours.usage.unwrap_or_default())}))
     }
 }
 
@@ -132,7 +164,8 @@ impl From<CreateEmbeddingResponse> for Embeddings {
         rows.sort_by_key(|row| row.index); // ours are in the order of the texts
         let usage = Usage { prompt_tokens: theirs.usage.prompt_tokens, ..Usage::default() };
         let vectors = rows.into_iter().map(|row| row.embedding).collect();
-        Embeddings { vectors, usage: Some(usage), ..Embeddings::default() }
+        let extra = serde_json::Map::from_iter([("model".to_owned(), theirs.model.into())]);
+        Embeddings { vectors, usage: Some(usage), extra, ..Embeddings::default() }
     }
 }
 
@@ -165,6 +198,7 @@ mod tests {
                 logprob: -0.5,
                 bytes: Some(vec![97]),
                 top_logprobs: vec![Logprob { token: "b".into(), logprob: -1.5, ..Logprob::default() }],
+                ..Logprob::default()
             }],
             usage: Some(Usage {
                 prompt_tokens: 3,
@@ -193,6 +227,14 @@ mod tests {
             (back.sampling.temperature, back.sampling.max_tokens, back.last_text().as_str()),
             (Some(0.5), Some(7), "hi")
         );
+        let ours = ChatRequest::new("hi").extra("chat_template_kwargs", json!({"enable_thinking": false}));
+        let error = CreateChatCompletionRequest::try_from(ours).unwrap_err();
+        assert_eq!((error.kind(), error.get_param()), (Kind::Unsupported, Some("chat_template_kwargs")), "{error}");
+        let mut thought = Message::assistant("Yes.");
+        thought.extra.insert("reasoning".into(), "Hm.".into());
+        let ours = ChatRequest::from(vec![Message::user("?"), thought]);
+        let error = CreateChatCompletionRequest::try_from(ours).unwrap_err();
+        assert_eq!(error.get_param(), Some("messages.1.reasoning"));
         let ours = EmbedRequest { base64: true, ..EmbedRequest::new(["a", "b"]).dimensions(64) };
         let theirs = CreateEmbeddingRequest::try_from(ours).unwrap();
         assert_eq!(theirs.model, "", "no name is the default model's");

@@ -101,10 +101,10 @@ impl Llm {
     }
 
     async fn embed_once(&self, request: EmbedRequest) -> Result<Embeddings> {
-        let asked = request.expected();
+        let (asked, dimensions) = (request.expected(), request.dimensions);
         let answer = self.one(request, |f| if let Frame::Vectors(v) = f { Some(v) } else { None }).await?;
         match answer.vectors.len() {
-            got if got == asked => joined(vec![answer]),
+            got if got == asked => of_length(joined(vec![answer])?, dimensions),
             got => Err(count(asked, got)),
         }
     }
@@ -134,13 +134,31 @@ impl EmbedRequest {
     }
 }
 
+/// Some hosts do not read `dimensions`, and say nothing of it.
+fn of_length(answer: Embeddings, asked: Option<u32>) -> Result<Embeddings> {
+    match (asked, answer.vectors.first().map(Vec::len)) {
+        (Some(asked), Some(got)) if got != asked as usize => {
+            let message = format!("{asked} dimensions were asked for, and the vectors have {got}");
+            Err(Error::new(Kind::Upstream, message).code("wrong_dimensions").param("dimensions"))
+        }
+        _ => Ok(answer),
+    }
+}
+
 fn count(asked: usize, got: usize) -> Error {
     Error::new(Kind::Upstream, format!("{asked} texts were sent and {got} vectors came back"))
 }
 
 fn joined(answers: Vec<Embeddings>) -> Result<Embeddings> {
-    let mut all = Embeddings::default();
-    for answer in answers {
+    let (mut all, several) = (Embeddings::default(), answers.len() > 1);
+    for mut answer in answers {
+        // Further ones tell the same, but for ids and prices.
+        if several {
+            answer.extra.remove("usage");
+        }
+        if all.extra.is_empty() {
+            all.extra = answer.extra;
+        }
         all.vectors.extend(answer.vectors);
         if let Some(cost) = answer.usage {
             all.usage.get_or_insert_default().add(cost);

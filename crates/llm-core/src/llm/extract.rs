@@ -51,6 +51,7 @@ pub(super) fn schema<T: JsonSchema>() -> Value {
 /// OpenAI's strict mode takes a schema only if it requires all that it names. An `Option` may be null there, and is left out
 /// as null; what has a default has to be written out, as serde would not read null for it.
 fn strict(mut schema: Value) -> Value {
+    any_of(&mut schema);
     objects(&mut schema, &|fields| {
         let Some(Value::Object(properties)) = fields.get_mut("properties") else { return };
         properties.values_mut().filter_map(Value::as_object_mut).for_each(|property| drop(property.remove("default")));
@@ -59,6 +60,28 @@ fn strict(mut schema: Value) -> Value {
     });
     schema
 }
+
+/// It knows no `oneOf`, which is how an enum with data is described; its alternatives are no two alike.
+fn any_of(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(alternatives) = fields.remove("oneOf") {
+                fields.insert("anyOf".into(), alternatives);
+            }
+            for (word, inside) in fields.iter_mut().filter(|(word, _)| !VALUES.contains(&word.as_str())) {
+                match (word.as_str(), inside) {
+                    ("properties" | "$defs", Value::Object(named)) => named.values_mut().for_each(any_of),
+                    (_, inside) => any_of(inside),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(any_of),
+        _ => {}
+    }
+}
+
+/// Words of a schema behind which stand values, and no schemas.
+const VALUES: [&str; 4] = ["const", "default", "enum", "examples"];
 
 /// Every object with fields of its own, wherever it stands in a schema.
 fn objects(schema: &mut Value, change: &impl Fn(&mut Map<String, Value>)) {
@@ -70,7 +93,7 @@ fn objects(schema: &mut Value, change: &impl Fn(&mut Map<String, Value>)) {
                     ("properties" | "$defs", Value::Object(named)) => {
                         named.values_mut().for_each(|schema| objects(schema, change));
                     }
-                    ("const" | "default" | "enum" | "examples", _) => {}
+                    (word, _) if VALUES.contains(&word) => {}
                     (_, inside) => objects(inside, change),
                 }
             }
@@ -133,6 +156,59 @@ mod tests {
             assert!(may_be_null(&hotel["properties"]["stars"]) && hotel["additionalProperties"] == false, "{hotel}");
             assert!(hotel["properties"].get("additionalProperties").is_none(), "{hotel}");
         }
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Drawing {
+        shape: Shape,
+        #[serde(rename = "oneOf")]
+        one_of: Option<Side>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    enum Shape {
+        Circle { radius: f64 },
+        Square { side: f64, name: Option<String> },
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    enum Side {
+        /// Where the sun rises.
+        East,
+        /// Where it sets.
+        West,
+    }
+
+    #[test]
+    fn an_enum_is_one_of_its_alternatives_in_the_word_that_strict_mode_knows() {
+        let drawing = strict(schema::<Drawing>());
+        let shapes = drawing["properties"]["shape"]["anyOf"].as_array().unwrap();
+        assert_eq!(names(&shapes[1]["properties"]["Square"]["required"]), ["name", "side"]);
+        assert!(drawing["properties"].get("oneOf").is_some(), "a field of the type's own: {drawing}");
+        let text =
+            drawing.to_string().replace(r#""oneOf":{"#, "").replace(r#"["oneOf","#, "").replace(r#","oneOf"]"#, "");
+        assert!(!text.contains("oneOf"), "{drawing}");
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Verdict {
+        thoughts: String,
+        because: Vec<String>,
+        answer: bool,
+    }
+
+    #[test]
+    fn fields_keep_their_order_so_that_a_model_thinks_before_it_answers() {
+        let request = ChatRequest::new("?").schema("verdict", strict(schema::<Verdict>()));
+        let call = crate::Call::new(request, crate::Delivery::Whole);
+        let bytes = call.wire(&[crate::dialect::openai()]).unwrap().bytes;
+        let text = String::from_utf8_lossy(&bytes);
+        let places = ["\"thoughts\":", "\"because\":", "\"answer\":"].map(|name| text.find(name).expect(name));
+        assert!(places.is_sorted(), "{text}");
     }
 
     #[test]

@@ -203,7 +203,12 @@ impl Fake {
             Prompt::Chat(messages) => messages.iter().map(|m| m.content.text() + " ").collect(),
         };
         let count = text.split_whitespace().count();
-        Tokens { count, max_model_len: Some(self.config.max_model_len), tokens: (0..count as u32).collect() }
+        Tokens {
+            count,
+            max_model_len: Some(self.config.max_model_len),
+            tokens: (0..count as u32).collect(),
+            ..Tokens::default()
+        }
     }
 
     fn info(&self) -> ModelInfo {

@@ -30,6 +30,7 @@ hosts! {
         prefix: "VLLM",
         base_url: Some("http://127.0.0.1:8000"),
         serves: &[Chat, Complete, Embed, Rerank, Score, Tokenize, Detokenize],
+        thoughts: &[("reasoning", "reasoning")],
         // Gone since 0.12.
         ignores: &[
             ("guided_json", "`response_format` with a `json_schema`, or `structured_outputs` with `json`"),
@@ -45,6 +46,7 @@ hosts! {
         about: "OpenAI's API",
         prefix: "OPENAI",
         base_url: Some("https://api.openai.com/v1"),
+        renames: &[("max_tokens", "max_completion_tokens")], // its newer models refuse the older name
         around: OPENAI_TOKENS, // it has no route that counts
         ..Host::SERVICE
     };
@@ -132,6 +134,7 @@ hosts! {
         about: "OpenRouter, in front of most services",
         prefix: "OPENROUTER",
         base_url: Some("https://openrouter.ai/api/v1"),
+        thoughts: &[("reasoning", "reasoning"), ("reasoning_details", "reasoning_details")],
         ..Host::SERVICE
     };
     /// Groq.
@@ -150,6 +153,7 @@ hosts! {
         prefix: "MISTRAL",
         base_url: Some("https://api.mistral.ai/v1"),
         serves: &[Chat, Embed],
+        renames: &[("seed", "random_seed")],
         tells_usage: false, // it refuses fields it does not know, and tells what an answer cost without being asked
         ..Host::SERVICE
     };
@@ -159,6 +163,7 @@ hosts! {
         about: "DeepSeek's API",
         prefix: "DEEPSEEK",
         base_url: Some("https://api.deepseek.com/v1"),
+        thoughts: &[("reasoning", "reasoning_content")], // it refuses to go on without
         serves: &[Chat],
         ..Host::SERVICE
     };

@@ -227,7 +227,10 @@ impl Provider for Replay {
             // As the hosts do: what it cost is asked for, and taken out again for a client that did not.
             let (with_usage, hides_usage) = dialect::openai().with_usage(call)?;
             match self.find(&with_usage) {
-                Ok(recording) => recording.reply(dialect::openai(), hides_usage).await,
+                Ok(recording) => {
+                    let hides_usage = hides_usage && call.is_as_it_came(&[dialect::openai()]);
+                    recording.reply(dialect::openai(), hides_usage).await
+                }
                 Err(_) => self.find(call)?.reply(dialect::openai(), false).await,
             }
         })

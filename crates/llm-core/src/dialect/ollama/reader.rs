@@ -99,13 +99,13 @@ impl OllamaReader {
         let is_chat = line.message.is_some();
         let said = line.message.unwrap_or(Said { content: line.response, thinking: line.thinking, tool_calls: None });
         let full = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let logprobs = line.logprobs.filter(|list| !list.is_empty());
+        logprobs.map(|list| as_openai_has_them(list, is_chat)).map(Event::Logprobs).map(&mut *say);
         full(said.thinking).map(Event::Reasoning).map(&mut *say);
         full(said.content).map(Event::Text).map(&mut *say);
         for call in said.tool_calls.into_iter().flatten() {
             say(Event::ToolCall(self.call(call)));
         }
-        let logprobs = line.logprobs.filter(|list| !list.is_empty());
-        logprobs.map(|list| as_openai_has_them(list, is_chat)).map(Event::Logprobs).map(&mut *say);
         if line.done && !std::mem::replace(&mut self.has_ended, true) {
             Some(durations).filter(|times| !times.is_empty()).map(Event::ReplyFields).map(&mut *say);
             say(Event::Finish(self.finish(line.done_reason.as_deref())));

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use crate::error::{DEADLINE, Error, Kind};
+use crate::error::{DEADLINE, DRAINING, Error, Kind};
 
 /// `{"error":{"message","type","param","code"}}` with OpenAI's type strings and string codes.
 pub(in crate::dialect) fn body(error: &Error) -> Vec<u8> {
@@ -35,6 +35,7 @@ pub(in crate::dialect) fn refusal(status: u16, body: &[u8]) -> Error {
         407 => error.code("proxy_refused"),
         408 => error.code(DEADLINE),
         _ if is_poor => error.code("insufficient_quota"),
+        _ if json["error"]["code"] == DRAINING || is_ending(status, error.message()) => error.code(DRAINING),
         _ => error,
     };
     match json["error"]["param"].as_str().map(str::to_owned).or_else(|| json["detail"][0].get("loc").map(place)) {
@@ -66,12 +67,26 @@ fn plain(status: u16, body: &[u8]) -> String {
     }
 }
 
-/// Bounded, and without the addresses of machines: those are nobody's business out here.
+/// Bounded, and without the addresses of machines and what may be of a key: those are nobody's business out here.
 fn tidy(text: &str) -> String {
     let text: String = text.chars().take(1000).collect();
-    let words = text.trim().split(' ').map(|word| if names_a_machine(word) { "[address]" } else { word });
+    let words = text.trim().split(' ').map(|word| match word {
+        word if names_a_machine(word) => "[address]",
+        word if is_of_a_key(word) => "[key]",
+        word => word,
+    });
     words.collect::<Vec<_>>().join(" ")
 }
+
+/// `sk-abc`, or one with its middle left out: `a***b`.
+fn is_of_a_key(word: &str) -> bool {
+    let value = word.rsplit(['=', ':']).next().unwrap_or_default();
+    let value = value.trim_matches(|c: char| !c.is_alphanumeric() && c != '*');
+    KEYS.iter().any(|begins| value.starts_with(begins)) || value.contains("***")
+}
+
+/// How keys begin: OpenAI's and Anthropic's, Groq's, Hugging Face's, xAI's, Perplexity's, Google's.
+const KEYS: [&str; 7] = ["sk-", "gsk_", "hf_", "xai-", "pplx-", "AIza", "sk_"];
 
 fn names_a_machine(word: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_alphanumeric());
@@ -117,13 +132,17 @@ fn kind(status: u16, json: &Value, message: &str) -> Kind {
         501 => Kind::Unsupported,
         503 if says(&["oading"]) => Kind::Loading,
         503 => Kind::Overloaded,
-        // A vLLM that was told to end says so while it still ends what it has begun.
-        500 if says(&["after shutdown"]) => Kind::Unavailable,
+        500 if is_ending(status, message) => Kind::Unavailable,
         500 if says(NO_IMAGES) => Kind::Unsupported,
         500 if says(BAD_IMAGE) => Kind::Invalid,
         400..=499 => Kind::Invalid,
         _ => Kind::Upstream,
     }
+}
+
+/// A vLLM that was told to end says so while it still ends what it has begun.
+fn is_ending(status: u16, message: &str) -> bool {
+    status == 500 && message.contains("after shutdown")
 }
 
 /// The words of OpenAI and of our own server: so a refusal keeps its kind on its way through one more house.
@@ -132,7 +151,7 @@ fn kind_of_code(code: &str) -> Option<Kind> {
         "context_length_exceeded" => Kind::ContextLength,
         "model_loading" => Kind::Loading,
         "model_not_found" => Kind::NotFound,
-        "model_unavailable" => Kind::Unavailable,
+        "model_unavailable" | DRAINING => Kind::Unavailable,
         "queue_full" => Kind::Overloaded,
         "unsupported" => Kind::Unsupported,
         _ => return None,
@@ -205,6 +224,9 @@ mod tests {
         let said = "Cannot connect to host [address] ssl:default [Connect call failed [address] 8000)], see [address]";
         assert_eq!(error.message(), said);
         assert_eq!(error.for_others().message(), "the upstream failed to answer (invalid)");
+        let wrong = r#"{"error":{"message":"Incorrect API key provided: sk-proj-ab***********yz. Find yours there."}}"#;
+        assert_eq!(refusal(401, wrong.as_bytes()).message(), "Incorrect API key provided: [key] Find yours there.");
+        assert_eq!(tidy("Bearer 'gsk_abc' api_key=sk-1 at 10:30"), "Bearer [key] [key] at 10:30");
         let help = "no key: get one at https://example.com/keys.";
         assert_eq!(refusal(401, json!({"error": help}).to_string().as_bytes()).message(), help);
     }

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::errors;
 use crate::call::{Glance, Usage};
@@ -122,6 +123,22 @@ impl From<WireUsage> for Usage {
             reasoning_tokens: wire.completion_tokens_details.and_then(|d| d.reasoning_tokens),
         }
     }
+}
+
+/// What a server tells of the cost beyond what we know: prices, sound, ..
+pub(super) fn unknown(cost: Value) -> Option<Value> {
+    let Value::Object(mut cost) = cost else { return None };
+    for (name, known) in [("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens")]
+    {
+        if let Some(Value::Object(details)) = cost.get_mut(name) {
+            details.remove(known);
+        }
+    }
+    ["prompt_tokens", "completion_tokens", "total_tokens"].iter().for_each(|known| drop(cost.remove(*known)));
+    cost.retain(|_, value| {
+        !value.is_null() && value.as_object().is_none_or(|details| details.values().any(|v| !v.is_null()))
+    });
+    (!cost.is_empty()).then_some(Value::Object(cost))
 }
 
 #[cfg(test)]

@@ -62,10 +62,9 @@ impl Dialect for OpenAi {
             return Ok((call.clone(), false));
         }
         let wrong = || Error::invalid("`stream_options` must be an object").param("stream_options");
-        let mut options = match call.raw("stream_options").map(serde_json::from_slice) {
-            None | Some(Ok(Value::Null)) => json!({}),
-            Some(Ok(options)) => options,
-            Some(Err(_)) => return Err(wrong()),
+        let mut options = match call.field("stream_options").map_err(|_| wrong())? {
+            Value::Null => json!({}),
+            options => options,
         };
         let options = options.as_object_mut().ok_or_else(wrong)?;
         if options.get("include_usage") == Some(&Value::Bool(true)) {

@@ -19,7 +19,10 @@ pub(in crate::dialect) fn request(operation: Operation, body: &[u8]) -> Result<R
         Operation::Rerank => Request::Rerank(rerank(model, fields)?),
         Operation::Score => Request::Score(score(model, fields)?),
         Operation::Tokenize => Request::Tokenize(tokenize(model, fields)?),
-        Operation::Detokenize => Request::Detokenize(DetokenizeRequest { model, tokens: fields.need("tokens")? }),
+        Operation::Detokenize => {
+            let tokens = fields.need("tokens")?;
+            Request::Detokenize(DetokenizeRequest { model, tokens, extra: fields.rest() })
+        }
         Operation::Models => Request::Models,
     })
 }

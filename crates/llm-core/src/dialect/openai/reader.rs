@@ -73,7 +73,11 @@ impl OpenAiReader {
         }
         let body: Body =
             serde_json::from_slice(json).map_err(|e| invalid_answer("the upstream sent broken JSON").because(e))?;
-        let usage = body.usage.and_then(|told| serde_json::from_value::<WireUsage>(told).ok()).map(Usage::from);
+        let mut body = body;
+        let cost = body.usage.take();
+        let usage = cost.as_ref().and_then(|told| WireUsage::deserialize(told).ok()).map(Usage::from);
+        // What the typed cost has no place for stands among the fields of the reply.
+        body.rest.extend(cost.and_then(glance::unknown).map(|more| ("usage".to_owned(), more)));
         if let Some(choices) = body.choices {
             nouns.extend(self.fields(body.rest));
             // The typed API is one answer; further ones go only to clients of the same dialect, as bytes.
@@ -87,7 +91,11 @@ impl OpenAiReader {
 
     fn choice(&mut self, mut it: Choice, nouns: &mut Vec<Frame>) {
         // Some servers say it again with the cost, and a reply ends once.
-        it.finish_reason = it.finish_reason.filter(|reason| !reason.is_empty() && !self.has_ended);
+        it.finish_reason = it.finish_reason.filter(|reason| !reason.is_empty());
+        if it.delta.is_none() && it.message.is_some() {
+            it.finish_reason.get_or_insert_with(|| "stop".into()); // a whole answer has ended, whether it says so or not
+        }
+        it.finish_reason = it.finish_reason.filter(|_| !self.has_ended);
         self.has_begun = true;
         self.has_ended |= it.finish_reason.is_some();
         choice(it, nouns);
@@ -101,9 +109,7 @@ impl OpenAiReader {
 
     /// What was not told yet of the fields that we do not know.
     fn fields(&mut self, mut rest: Map<String, Value>) -> Option<Frame> {
-        rest.retain(|name, value| {
-            !value.is_null() && !matches!(name.as_str(), "object" | "created") && self.told.get(name) != Some(value)
-        });
+        rest.retain(|name, value| is_news(name, value) && self.told.get(name) != Some(value));
         self.told.extend(rest.clone());
         (!rest.is_empty()).then_some(Frame::Event(Event::ReplyFields(rest)))
     }
@@ -113,10 +119,10 @@ impl OpenAiReader {
 fn single(mut body: Fields, usage: Option<Usage>) -> Result<Frame> {
     let nonsense = |e: Error| invalid_answer("the upstream answered something that is no answer").because(e);
     if let Some(data) = body.take("data").map_err(nonsense)? {
-        return list(data, usage);
+        return list(data, usage, told(body));
     }
     if let Some(results) = body.take("results").map_err(nonsense)? {
-        return Ok(Frame::Ranking(Ranking { results, usage, ..Ranking::default() }));
+        return Ok(Frame::Ranking(Ranking { results, usage, extra: told(body), ..Ranking::default() }));
     }
     if let Some(text) = body.take("prompt").map_err(nonsense)? {
         return Ok(Frame::Text(text));
@@ -124,14 +130,24 @@ fn single(mut body: Fields, usage: Option<Usage>) -> Result<Frame> {
     let count = body.need("count").map_err(nonsense)?;
     let max_model_len = body.take("max_model_len").map_err(nonsense)?;
     let tokens = body.take("tokens").map_err(nonsense)?.unwrap_or_default();
-    Ok(Frame::Tokens(Tokens { count, max_model_len, tokens }))
+    Ok(Frame::Tokens(Tokens { count, max_model_len, tokens, extra: told(body) }))
+}
+
+/// The fields that we do not know.
+fn told(body: Fields) -> Map<String, Value> {
+    let mut rest = body.rest();
+    rest.retain(|name, value| is_news(name, value));
+    rest
+}
+
+/// Whether a field of a reply is worth a place among those that we do not know.
+fn is_news(name: &str, value: &Value) -> bool {
+    !value.is_null() && !matches!(name, "object" | "created")
 }
 
 fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
-    if choice.message.is_some() {
-        choice.finish_reason.get_or_insert_with(|| "stop".into()); // a whole answer has ended, whether it says so or not
-    }
     let mut say = |event| nouns.push(Frame::Event(event));
+    choice.logprobs.filter(|l| !l.is_null()).map(Event::Logprobs).map(&mut say);
     let full = |text: Option<String>| text.filter(|t| !t.is_empty());
     if let Some(said) = choice.delta.or(choice.message) {
         let (text, thought) = words(said.content);
@@ -141,12 +157,13 @@ fn choice(mut choice: Choice, nouns: &mut Vec<Frame>) {
         thought.map(Event::Reasoning).map(&mut say);
         full(Some(text)).map(Event::Text).map(&mut say);
         said.tool_calls.into_iter().flatten().map(Event::ToolCall).for_each(&mut say);
-        choice.rest.extend(said.rest.into_iter().filter(|(name, _)| name != "role"));
+        let known = |(name, value): &(String, Value)| name != "role" && !value.is_null();
+        let rest: Map<String, Value> = said.rest.into_iter().filter(known).collect();
+        Some(rest).filter(|rest| !rest.is_empty()).map(Event::MessageFields).map(&mut say);
     }
     full(choice.text).map(Event::Text).map(&mut say);
-    choice.logprobs.filter(|l| !l.is_null()).map(Event::Logprobs).map(&mut say);
     choice.rest.retain(|_, value| !value.is_null());
-    Some(choice.rest).filter(|rest| !rest.is_empty()).map(Event::MessageFields).map(&mut say);
+    Some(choice.rest).filter(|rest| !rest.is_empty()).map(Event::ChoiceFields).map(&mut say);
     full(choice.finish_reason).map(|r| Event::Finish(r.as_str().into())).map(&mut say);
 }
 
@@ -167,14 +184,14 @@ fn words(content: Option<Value>) -> (String, String) {
 }
 
 /// A list is of embeddings, of scores or of models.
-fn list(data: Vec<Value>, usage: Option<Usage>) -> Result<Frame> {
+fn list(data: Vec<Value>, usage: Option<Usage>, extra: Map<String, Value>) -> Result<Frame> {
     let broken = |e| invalid_answer("the upstream sent a list of something else").because(e);
     if data.first().is_some_and(|item| item.get("embedding").is_some()) {
         let mut rows: Vec<Row> =
             data.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(broken)?;
         rows.sort_by_key(|row| row.index); // they are promised in order, and do not always come so
         let vectors = rows.into_iter().map(|row| row.embedding.numbers()).collect::<Result<_>>()?;
-        return Ok(Frame::Vectors(Embeddings { vectors, usage, ..Embeddings::default() }));
+        return Ok(Frame::Vectors(Embeddings { vectors, usage, extra, ..Embeddings::default() }));
     }
     if data.first().is_some_and(|item| item.get("score").is_some()) {
         let mut rows: Vec<Scored> =
@@ -183,6 +200,7 @@ fn list(data: Vec<Value>, usage: Option<Usage>) -> Result<Frame> {
         return Ok(Frame::Scores(Scores {
             scores: rows.into_iter().map(|row| row.score).collect(),
             usage,
+            extra,
             ..Scores::default()
         }));
     }
@@ -275,6 +293,36 @@ mod tests {
     }
 
     #[test]
+    fn the_pieces_of_a_field_are_put_together_and_what_is_repeated_is_told_once() {
+        let chunk = |delta: &str, more: &str| {
+            format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{{delta}}}{more}}}]}}\n\n")
+        };
+        let chunks = [
+            chunk(r#""refusal":"I'm""#, r#","token_ids":[1],"state":"begun""#),
+            chunk(r#""refusal":" sorry","reasoning_details":[{"text":"a"}]"#, r#","token_ids":[1],"state":"done""#),
+            chunk(r#""reasoning_details":[{"text":"b"}]"#, r#","finish_reason":"stop","native_finish_reason":"end""#),
+            chunk("", r#","finish_reason":"stop","native_finish_reason":"end""#),
+        ];
+        let reply = answer(&chunks.each_ref().map(String::as_str));
+        let expected = json!({"refusal": "I'm sorry", "reasoning_details": [{"text": "a"}, {"text": "b"}],
+                              "token_ids": [1, 1], "state": "done", "native_finish_reason": "end"});
+        assert_eq!(Value::Object(reply.extra), expected);
+    }
+
+    #[test]
+    fn a_piece_that_says_the_whole_so_far_beside_what_is_new_ends_nothing() {
+        let chunk = |new: &str, so_far: &str, end: &str| {
+            format!(
+                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{new}\"}},\"message\":{{\"content\":\"{so_far}\"}},\"finish_reason\":{end}}}]}}\n\n"
+            )
+        };
+        let chunks = [chunk("a", "a", "null"), chunk("b", "ab", "\"stop\"")];
+        let nouns = read(&chunks.each_ref().map(String::as_str));
+        let ends = nouns.iter().filter(|noun| matches!(noun, Frame::Event(Event::Finish(_)))).count();
+        assert_eq!((ends, answer(&chunks.each_ref().map(String::as_str)).text.as_str()), (1, "ab"));
+    }
+
+    #[test]
     fn log_probabilities_of_both_shapes_are_typed() {
         let chat = answer(&[
             r#"{"choices":[{"message":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":-0.5,"bytes":[97],
@@ -285,7 +333,36 @@ mod tests {
         let text = answer(&[
             r#"{"choices":[{"text":"a","finish_reason":"stop","logprobs":{"tokens":["a"],"token_logprobs":[-0.25],"top_logprobs":[null],"text_offset":[0]}}]}"#,
         ]);
-        assert_eq!((text.logprobs[0].token.as_str(), text.logprobs[0].logprob), ("a", -0.25));
+        let first = &text.logprobs[0];
+        assert_eq!((first.token.as_str(), first.logprob, &first.extra["text_offset"]), ("a", -0.25, &json!(0)));
+        let both = answer(&[
+            r#"{"choices":[{"text":"a b","finish_reason":"stop","logprobs":{"tokens":["a"," b"],"token_logprobs":[null,-1.0],
+            "top_logprobs":[null,{" c":-2.0," b":-1.0}],"text_offset":[0,1]}}]}"#,
+        ]);
+        let likely: Vec<_> = both.logprobs[1].top_logprobs.iter().map(|l| (l.token.as_str(), l.logprob)).collect();
+        assert_eq!((both.logprobs.len(), likely), (2, vec![(" b", -1.0), (" c", -2.0)]));
+    }
+
+    #[test]
+    fn what_the_types_have_no_place_for_survives() {
+        let chat = answer(&[
+            r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop","logprobs":{"content":[{"token":"a","logprob":-0.5,"id":7}]}}],
+            "usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01,"prompt_tokens_details":{"cached_tokens":2,"audio_tokens":1},
+            "completion_tokens_details":{"reasoning_tokens":0},"cost_details":null}}"#,
+        ]);
+        assert_eq!(chat.extra["usage"], json!({"cost": 0.01, "prompt_tokens_details": {"audio_tokens": 1}}));
+        assert_eq!((&chat.logprobs[0].extra["id"], chat.usage.unwrap().cached_tokens), (&json!(7), Some(2)));
+        let Some(Frame::Vectors(vectors)) = read(&[
+            r#"{"object":"list","id":"e","model":"m","data":[{"index":0,"embedding":[1.0]}],"usage":{"prompt_tokens":1,"cost":2}}"#,
+        ])
+        .pop() else {
+            panic!("no vectors")
+        };
+        assert_eq!(Value::Object(vectors.extra), json!({"id": "e", "model": "m", "usage": {"cost": 2}}));
+        let Some(Frame::Tokens(tokens)) = read(&[r#"{"count":1,"tokens":[5],"token_strs":["a"]}"#]).pop() else {
+            panic!("no tokens")
+        };
+        assert_eq!(Value::Object(tokens.extra), json!({"token_strs": ["a"]}));
     }
 
     #[test]

@@ -14,7 +14,11 @@ pub(super) fn body(call: &Call) -> Result<Bytes> {
         Request::Rerank(r) => rerank(r)?,
         Request::Score(r) => score(r)?,
         Request::Tokenize(r) => tokenize(r)?,
-        Request::Detokenize(r) => object([("tokens", json(&r.tokens)?)]),
+        Request::Detokenize(r) => {
+            let mut body = r.extra.clone();
+            body.insert("tokens".into(), json(&r.tokens)?);
+            body
+        }
         Request::Models => return Ok(Bytes::new()),
     };
     if !call.model.is_empty() {
@@ -127,8 +131,4 @@ pub(in crate::dialect) fn put<T: Serialize + Copy + std::fmt::Display>(
 
 pub(in crate::dialect) fn json(value: &impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::invalid("the request cannot be JSON").because(e))
-}
-
-fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

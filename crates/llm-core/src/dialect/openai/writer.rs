@@ -1,12 +1,13 @@
 //! Frames written for a client: a stream's chunks, or one whole body at the end.
+use std::mem;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, BytesMut};
 use serde_json::{Map, Value, json};
 
 use super::{LAST_WORD, base64};
-use crate::call::truncated;
 use crate::call::*;
+use crate::call::{grow, renew, truncated};
 use crate::dialect::Writer;
 use crate::error::{Error, Kind, Result};
 
@@ -15,8 +16,9 @@ pub(super) fn writer(call: &Call) -> Box<dyn Writer> {
     match (call.operation, call.delivery) {
         (Operation::Chat | Operation::Complete, Delivery::Stream) => Box::new(Chunks::new(head, asks_usage(call))),
         (Operation::Chat | Operation::Complete, Delivery::Whole) => {
-            let (reply_fields, message_fields) = Default::default();
-            Box::new(Whole { head, reply: ChatReply::default(), logprobs: None, reply_fields, message_fields })
+            let (reply_fields, message_fields, choice_fields) = Default::default();
+            let (reply, logprobs) = (ChatReply::default(), None);
+            Box::new(Whole { head, reply, logprobs, reply_fields, message_fields, choice_fields })
         }
         _ => Box::new(Single { head, base64: asks_base64(call), is_written: false }),
     }
@@ -69,6 +71,24 @@ fn asks_base64(call: &Call) -> bool {
     matches!(call.request(), Ok(Request::Embed(r)) if r.base64)
 }
 
+/// What it cost, with what else a server told of that.
+fn cost(of: Usage, more: Option<Value>) -> Value {
+    let mut cost = usage(of);
+    more.into_iter().for_each(|more| join(&mut cost, more));
+    cost
+}
+
+/// Fields that a body has not, put into it, and into the objects that both have.
+fn join(body: &mut Value, more: Value) {
+    let (Value::Object(ours), Value::Object(theirs)) = (body, more) else { return };
+    for (name, value) in theirs {
+        match ours.get_mut(&name) {
+            Some(there) => join(there, value),
+            None => drop(ours.insert(name, value)),
+        }
+    }
+}
+
 fn usage(usage: Usage) -> Value {
     let mut body = json!({
         "prompt_tokens": usage.prompt_tokens,
@@ -100,6 +120,8 @@ struct Chunks {
     usage: Option<Usage>,
     logprobs: Value,
     fields: Map<String, Value>, // of the reply, beyond those that we know
+    more_cost: Option<Value>,
+    choice_fields: Map<String, Value>,
 }
 
 impl Chunks {
@@ -112,12 +134,15 @@ impl Chunks {
             usage: None,
             logprobs: Value::Null,
             fields: Map::new(),
+            more_cost: None,
+            choice_fields: Map::new(),
         }
     }
 
     fn chunk(&mut self, delta: Value, finish: Option<&FinishReason>, out: &mut BytesMut) {
         let mut choice =
             json!({"index": 0, "logprobs": self.logprobs.take(), "finish_reason": finish.map(FinishReason::as_str)});
+        join(&mut choice, mem::take(&mut self.choice_fields).into());
         if self.head.is_chat {
             choice["delta"] = delta;
         } else {
@@ -141,7 +166,7 @@ impl Chunks {
 impl Writer for Chunks {
     fn write(&mut self, frame: Frame, out: &mut BytesMut) -> Result<()> {
         let Frame::Event(event) = frame else { return Err(stray(&frame)) };
-        if !std::mem::replace(&mut self.has_begun, true) && self.head.is_chat {
+        if !mem::replace(&mut self.has_begun, true) && self.head.is_chat {
             self.chunk(json!({"role": "assistant", "content": ""}), None, out);
         }
         match event {
@@ -149,9 +174,16 @@ impl Writer for Chunks {
             // vLLM's word and the older one that most clients read.
             Event::Reasoning(text) => self.chunk(json!({"reasoning": text, "reasoning_content": text}), None, out),
             Event::ToolCall(call) => self.chunk(json!({"tool_calls": [call]}), None, out),
-            Event::Logprobs(logprobs) => self.logprobs = logprobs,
-            Event::ReplyFields(fields) => self.fields.extend(ours_first(fields)),
+            Event::Logprobs(logprobs) => join_logprobs(&mut self.logprobs, logprobs),
+            Event::ReplyFields(mut fields) => {
+                self.more_cost = fields.remove("usage").or(self.more_cost.take());
+                self.fields.extend(ours_first(fields));
+            }
             Event::MessageFields(fields) => self.chunk(fields.into(), None, out),
+            Event::ChoiceFields(fields) => {
+                self.choice_fields = fields;
+                self.chunk(json!({}), None, out);
+            }
             Event::Finish(reason) => {
                 self.is_finished = true;
                 self.chunk(json!({}), Some(&reason), out);
@@ -166,7 +198,8 @@ impl Writer for Chunks {
             return Err(truncated());
         }
         if let Some(told) = self.usage.filter(|_| self.asks_usage) {
-            self.send(json!([]), Some(usage(told)), out);
+            let told = cost(told, self.more_cost.take());
+            self.send(json!([]), Some(told), out);
         }
         out.put_slice(LAST_WORD);
         Ok(())
@@ -186,11 +219,13 @@ struct Whole {
     logprobs: Option<Value>,
     reply_fields: Map<String, Value>,
     message_fields: Map<String, Value>,
+    choice_fields: Map<String, Value>,
 }
 
 impl Whole {
     fn choice(&self, reason: &FinishReason) -> Value {
         let mut choice = json!({"index": 0, "logprobs": self.logprobs, "finish_reason": reason.as_str()});
+        join(&mut choice, self.choice_fields.clone().into());
         if !self.head.is_chat {
             choice["text"] = self.reply.text.clone().into();
             return choice;
@@ -214,7 +249,12 @@ impl Writer for Whole {
         match frame {
             Frame::Event(Event::Logprobs(more)) => join_logprobs(self.logprobs.get_or_insert(Value::Null), more),
             Frame::Event(Event::ReplyFields(fields)) => self.reply_fields.extend(ours_first(fields)),
-            Frame::Event(Event::MessageFields(fields)) => self.message_fields.extend(fields),
+            Frame::Event(Event::MessageFields(fields)) => {
+                fields.into_iter().for_each(|field| grow(&mut self.message_fields, field));
+            }
+            Frame::Event(Event::ChoiceFields(fields)) => {
+                fields.into_iter().for_each(|field| renew(&mut self.choice_fields, field));
+            }
             Frame::Event(event) => self.reply.add(event),
             other => return Err(stray(&other)),
         }
@@ -225,7 +265,8 @@ impl Writer for Whole {
         let reason = self.reply.finish_reason.clone().ok_or_else(truncated)?;
         let mut body = self.head.body(false, json!([self.choice(&reason)]));
         // What it cost nobody told is not told as nothing.
-        body.extend(self.reply.usage.map(|told| ("usage".to_owned(), usage(told))));
+        let more = self.reply_fields.remove("usage");
+        body.extend(self.reply.usage.map(|told| ("usage".to_owned(), cost(told, more))));
         body.append(&mut self.reply_fields);
         out.put_slice(Value::Object(body).to_string().as_bytes());
         Ok(())
@@ -253,9 +294,9 @@ struct Single {
 impl Writer for Single {
     fn write(&mut self, frame: Frame, out: &mut BytesMut) -> Result<()> {
         let body = match frame {
-            Frame::Vectors(vectors) => self.vectors(vectors),
-            Frame::Ranking(ranking) => self.ranking(ranking),
-            Frame::Scores(scores) => self.scores(scores),
+            Frame::Vectors(mut vectors) => with(mem::take(&mut vectors.extra), self.vectors(vectors)),
+            Frame::Ranking(mut ranking) => with(mem::take(&mut ranking.extra), self.ranking(ranking)),
+            Frame::Scores(mut scores) => with(mem::take(&mut scores.extra), self.scores(scores)),
             Frame::Tokens(tokens) => json!(tokens),
             Frame::Text(text) => json!({"prompt": text}),
             Frame::Models(models) => json!({"object": "list", "data": models}),
@@ -269,6 +310,12 @@ impl Writer for Single {
     fn end(&mut self, _: &mut BytesMut) -> Result<()> {
         if self.is_written { Ok(()) } else { Err(truncated()) }
     }
+}
+
+/// A body with what else the upstream told.
+fn with(more: Map<String, Value>, mut body: Value) -> Value {
+    join(&mut body, ours_first(more).into());
+    body
 }
 
 impl Single {

@@ -1,15 +1,21 @@
 //! Where a host is, and a connection to it: plain or TLS, straight or by way of a proxy.
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 
 use super::proxy::Proxy;
 use super::tls::Tls;
 use crate::error::{Error, Kind, Result};
+
+/// So long one address of a host is tried alone.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Where a host is, and the way there.
 pub(super) struct Target {
@@ -22,8 +28,10 @@ pub(super) struct Target {
 impl Target {
     /// A base URL as its target and the path that stands before every route.
     pub(super) fn parse(base: &str) -> Result<(Target, String)> {
+        // There may be a password before the host.
+        let shown = base.rsplit_once('@').map_or(base, |(_, host)| host);
         let wrong =
-            |what: &str| Error::config(format!("{base:?} {what}; it should look like http://localhost:8000/v1"));
+            |what: &str| Error::config(format!("{shown:?} {what}; it should look like http://localhost:8000/v1"));
         let uri: Uri = base.trim().parse().map_err(|_| wrong("is no URL"))?;
         let host = uri.host().ok_or_else(|| wrong("names no host"))?.to_owned();
         let (default_port, tls) = match uri.scheme_str() {
@@ -81,7 +89,7 @@ impl Target {
             Some(proxy) => (&proxy.host, proxy.port, "proxy"),
             None => (&self.host, self.port, "upstream"),
         };
-        let mut tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|e| unreachable(who, e))?;
+        let mut tcp = dial(host, port).await.map_err(|e| unreachable(who, e))?;
         tcp.set_nodelay(true).map_err(|e| unreachable(who, e))?; // a token is smaller than a packet
         match (&self.tls, &self.proxy) {
             (None, _) => Ok(Stream::Plain(tcp)),
@@ -94,10 +102,31 @@ impl Target {
     }
 }
 
-pub(super) fn unreachable(who: &str, error: std::io::Error) -> Error {
+/// A connection to whichever address of a host answers first: where the first is dead, the next is not kept waiting for it
+/// (RFC 8305).
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut addresses = lookup_host((host, port)).await?;
+    let (mut attempts, mut failed) = (FuturesUnordered::new(), io::ErrorKind::NotFound.into());
+    loop {
+        let next = addresses.next();
+        let has_next = next.is_some();
+        attempts.extend(next.map(TcpStream::connect));
+        let begun = tokio::select! {
+            begun = attempts.next() => begun,
+            () = tokio::time::sleep(HEAD_START), if has_next => continue,
+        };
+        match begun {
+            Some(Ok(stream)) => return Ok(stream),
+            Some(Err(error)) => failed = error,
+            None => return Err(failed),
+        }
+    }
+}
+
+pub(super) fn unreachable(who: &str, error: io::Error) -> Error {
     let what = match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => format!("the {who} refuses connections: is it running?"),
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::Other => format!("the {who}'s host name is unknown"),
+        io::ErrorKind::ConnectionRefused => format!("the {who} refuses connections: is it running?"),
+        io::ErrorKind::NotFound | io::ErrorKind::Other => format!("the {who}'s host name is unknown"),
         _ => format!("the {who} cannot be reached"),
     };
     Error::new(Kind::Unavailable, what).because(error)
@@ -121,26 +150,26 @@ macro_rules! each {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         each!(self, s => Pin::new(s).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         each!(self, s => Pin::new(s).poll_write(cx, buf))
     }
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
+    ) -> Poll<io::Result<usize>> {
         each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs))
     }
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, s => Pin::new(s).poll_flush(cx))
     }
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, s => Pin::new(s).poll_shutdown(cx))
     }
 }
@@ -148,6 +177,17 @@ impl AsyncWrite for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn whichever_address_answers_is_taken_and_a_name_without_any_is_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // `localhost` may be ::1 first, where nobody listens.
+        assert!(dial("localhost", port).await.is_ok() && dial("127.0.0.1", port).await.is_ok());
+        drop(listener);
+        assert_eq!(dial("127.0.0.1", port).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(dial("no-such-host.invalid", port).await.is_err());
+    }
 
     #[test]
     fn a_base_url_is_read_with_and_without_v1() {

@@ -96,6 +96,9 @@ impl Events {
             self.failure = self.failure.take().or((!self.is_finished).then(truncated));
             return Some(Ok(Frame::Wire(wire)));
         }
+        if let Some(failure) = self.failure.take() {
+            return Some(Err(failure)); // of the last event
+        }
         (!self.is_finished).then(|| Err(truncated()))
     }
 }

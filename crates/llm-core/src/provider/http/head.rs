@@ -75,6 +75,8 @@ pub(super) struct Head {
     pub(super) warnings: Vec<String>,
     /// Its body is compressed or the like, which no request of ours asks for.
     pub(super) is_encoded: bool,
+    /// Asked again, it would say the same.
+    pub(super) is_final: bool,
     /// The connection can be used again after the body.
     pub(super) keeps: bool,
     pub(super) framing: Framing,
@@ -112,6 +114,7 @@ impl Head {
             retry_after: None,
             warnings: Vec::new(),
             is_encoded: false,
+            is_final: false,
             keeps: answer.version == Some(1),
             framing: Framing::UntilClose,
         };
@@ -134,6 +137,8 @@ impl Head {
                 head.retry_after = milliseconds(value).or(head.retry_after); // OpenAI's, and nearer than the other
             } else if is("retry-after") {
                 head.retry_after = head.retry_after.or_else(|| wait(value));
+            } else if is("x-should-retry") {
+                head.is_final |= value.eq_ignore_ascii_case(b"false"); // what OpenAI's own clients heed
             } else if is("x-llm-warning") {
                 head.warnings.extend(std::str::from_utf8(value).map(str::to_owned));
             }

@@ -41,6 +41,10 @@ pub struct Host {
     pub own: &'static [Own],
     /// It understands `stream_options.include_usage`.
     pub tells_usage: bool,
+    /// What it calls a field of a conversation otherwise, `max_tokens` or `seed`: our name, and its own.
+    pub renames: &'static [(&'static str, &'static str)],
+    /// What was thought before tools were called, among the fields of a message: our name, and its own. It refuses the others.
+    pub thoughts: &'static [(&'static str, &'static str)],
     /// Fields that it ignores without a word although it once knew them, and what it knows instead.
     pub ignores: &'static [(&'static str, &'static str)],
     /// Puts around it what its own API lacks and this machine can do.
@@ -87,12 +91,14 @@ impl Host {
         native: &[],
         own: &[],
         tells_usage: true,
+        renames: &[],
+        thoughts: &[("reasoning", "reasoning_content")],
         ignores: &[],
         around: |host| host,
     };
 
     /// A company's service, open to those with a key.
-    pub const SERVICE: Host = Host { needs_key: true, has_many_models: true, ..Host::PLAIN };
+    pub const SERVICE: Host = Host { needs_key: true, has_many_models: true, thoughts: &[], ..Host::PLAIN };
 
     /// What it can be asked.
     pub fn operations(&self) -> Operations {

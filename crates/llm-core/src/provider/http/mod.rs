@@ -15,6 +15,7 @@ mod proxy;
 mod tls;
 pub(super) mod tokens;
 pub(super) mod top;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ const MAX_REFUSAL: usize = 64 << 10;
 /// let config = Config { base_url: Some("http://gpu:8000".into()), api_key: Some(Secret::new("k")), ..Config::default() };
 /// assert!(!format!("{config:?}").contains("\"k\""));
 /// ```
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where it is: `http://host:port`, with or without `/v1`.
@@ -94,6 +95,24 @@ impl Default for Config {
     }
 }
 
+/// Without its secrets.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let without_user = |url: &String| url.rsplit_once('@').map_or(url.clone(), |(_, host)| format!("***@{host}"));
+        f.debug_struct("Config")
+            .field("base_url", &self.base_url.as_ref().map(without_user))
+            .field("api_key", &self.api_key)
+            .field("headers", &self.headers.keys())
+            .field("proxy", &self.proxy)
+            .field("ca_file", &self.ca_file)
+            .field("connect_timeout_ms", &self.connect_timeout_ms)
+            .field("tokenizer", &self.tokenizer)
+            .field("options", &self.options)
+            .field("keep_alive", &self.keep_alive)
+            .finish()
+    }
+}
+
 /// A host that is asked over HTTP.
 ///
 /// ```
@@ -108,6 +127,7 @@ pub struct Http {
     operations: Operations,
     routes: Vec<Route>,
     defaults: Vec<(&'static str, Value)>, // fields of every request that does not set them
+    renames: &'static [(&'static str, &'static str)],
     pool: Arc<Pool>,
 }
 
@@ -130,7 +150,10 @@ impl Http {
         let routes = routes.collect::<Result<_>>()?;
         let timeout = Duration::from_millis(config.connect_timeout_ms);
         let pool = Arc::new(Pool::new(target, timeout));
-        Ok(Http { host, operations: host.operations(), routes, defaults: defaults(host, &config)?, pool })
+        // Whoever answers in its place elsewhere may know the older names alone.
+        let is_itself = config.base_url.is_none() || config.base_url.as_deref() == host.base_url;
+        let renames = if is_itself { host.renames } else { &[] };
+        Ok(Http { host, operations: host.operations(), routes, defaults: defaults(host, &config)?, renames, pool })
     }
 
     async fn ask(&self, call: &Call) -> Result<Reply> {
@@ -138,6 +161,7 @@ impl Http {
         let route = self.routes.iter().find(|route| route.operation == call.operation);
         let route = route.ok_or_else(|| unsupported(self.host, call.operation))?;
         let (call, drop_usage) = self.prepared(call, route)?;
+        let call = words::in_its_words(self.host, self.renames, call, &route.speaks)?;
         let wired = call.wire(&route.speaks)?;
         let (head, body) = inline::send(&self.pool, route.request(&call, &wired)).await?;
         if !head.status.is_success() {
@@ -148,6 +172,8 @@ impl Http {
             return Err(invalid_answer("the upstream's answer is compressed, and nobody asked for that"));
         }
         if head.streams == Some(wired.dialect.framing()) {
+            // Whoever has it understood is told all of the cost; a client that asked for none sees none.
+            let drop_usage = drop_usage && call.is_as_it_came(&route.speaks);
             let frames = events::Events::new(body, wired.dialect, drop_usage, call.choices());
             return Reply::forwarded(wired.dialect, Delivery::Stream, frames.boxed()).await;
         }
@@ -320,7 +346,8 @@ async fn refused(dialect: &dyn Dialect, head: &Head, body: Inline) -> Error {
         );
     }
     let body = if head.is_encoded { Bytes::new() } else { body.collect(MAX_REFUSAL).await.unwrap_or_default() };
-    refusal(dialect, head.status.as_u16(), head.retry_after, &body)
+    let error = refusal(dialect, head.status.as_u16(), head.retry_after, &body);
+    if head.is_final { error.for_good() } else { error }
 }
 
 /// A refusal that is here, or was recorded.

@@ -118,6 +118,52 @@ mod tests {
         assert_eq!((proxy.host.as_str(), proxy.port, proxy.authorization.is_none()), ("gate", 80, true));
     }
 
+    /// What becomes of a tunnel when a proxy answers this, and what it was asked.
+    async fn tunnelled(answer: &str) -> (Result<String>, String) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut there, _) = listener.accept().await.unwrap();
+        let proxy = Proxy::parse("http://me:pw@gate:3128").unwrap();
+        let answers = async {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(there.read_u8().await.unwrap());
+            }
+            let _ = there.write_all(answer.as_bytes()).await; // it may have heard enough
+            there.shutdown().await.unwrap();
+            String::from_utf8(asked).unwrap()
+        };
+        let (opened, asked) = tokio::join!(proxy.tunnel(&mut tcp, "gpu:443"), answers);
+        let mut rest = String::new();
+        if opened.is_ok() {
+            tcp.read_to_string(&mut rest).await.unwrap();
+        }
+        (opened.map(|()| rest), asked)
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_is_asked_for_by_name_and_what_follows_the_head_is_the_hosts() {
+        let (opened, asked) = tunnelled("HTTP/1.1 200 OK\r\nvia: x\r\n\r\nhello").await;
+        assert_eq!(opened.unwrap(), "hello");
+        let expected = "CONNECT gpu:443 HTTP/1.1\r\nhost: gpu:443\r\nproxy-authorization: Basic bWU6cHc=\r\n\r\n";
+        assert_eq!(asked, expected);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_opens_no_tunnel_says_why_or_is_told_to_speak_plainly() {
+        let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(LONGEST));
+        for (answer, kind, says) in [
+            ("HTTP/1.1 407 No\r\n\r\n", Kind::Unauthorized, "wants a user and a password"),
+            ("HTTP/1.1 503 No\r\n\r\n", Kind::Unavailable, "it answered 503"),
+            ("SSH-2.0-x\r\n\r\n", Kind::Unavailable, "does not speak HTTP"),
+            (&endless, Kind::Unavailable, "does not speak HTTP"),
+            ("", Kind::Unavailable, "the proxy cannot be reached"),
+        ] {
+            let error = tunnelled(answer).await.0.unwrap_err();
+            assert!(error.kind() == kind && error.message().contains(says), "{error:?}");
+        }
+    }
+
     #[test]
     fn what_is_no_proxy_is_refused_without_its_password() {
         for text in

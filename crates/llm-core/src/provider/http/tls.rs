@@ -41,7 +41,7 @@ mod with {
     use tokio_rustls::rustls::crypto::ring;
     use tokio_rustls::rustls::pki_types::pem::PemObject;
     use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-    use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+    use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
     use crate::error::{Error, Kind, Result, UNTRUSTED};
     use crate::provider::http::connect::{Stream, unreachable};
@@ -87,7 +87,19 @@ mod with {
     fn refused(error: std::io::Error) -> Error {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let Some(rustls::Error::InvalidCertificate(why)) = inner else { return unreachable("upstream", error) };
-        let what = format!("the upstream's certificate is not trusted ({why:?}): name its authority in `ca_file`");
+        // Its details are names of machines.
+        let (why, remedy) = match why {
+            CertificateError::UnknownIssuer => ("nobody here knows its issuer", "name its authority in `ca_file`"),
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => ("it has expired", "renew it there"),
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                ("it is not valid yet", "look at both clocks")
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                ("it is for another name", "use one of its names in `base_url`")
+            }
+            _ => ("it is wrong", "name its authority in `ca_file`"),
+        };
+        let what = format!("the upstream's certificate is not trusted, as {why}: {remedy}");
         Error::new(Kind::Unavailable, what).code(UNTRUSTED).because(error)
     }
 
@@ -101,5 +113,88 @@ mod with {
             .with_root_certificates(roots)
             .with_no_client_auth();
         TlsConnector::from(Arc::new(config))
+    }
+}
+
+#[cfg(feature = "tls")]
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::crypto::ring;
+    use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+
+    use super::Tls;
+    use crate::error::{Kind, UNTRUSTED};
+
+    /// A host that says hello over TLS, and the certificate that it shows.
+    async fn host() -> (TcpStream, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let versions = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = versions.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = config.with_single_cert(vec![made.cert.der().clone()], key.into()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            if let Ok(mut stream) = TlsAcceptor::from(Arc::new(config)).accept(tcp).await {
+                stream.write_all(b"hello").await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        });
+        (TcpStream::connect(address).await.unwrap(), made.cert.pem())
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[tokio::test]
+    async fn who_is_named_in_the_file_is_trusted_and_nobody_else_is() {
+        let (tcp, pem) = host().await;
+        let tls = Tls::new("localhost").unwrap().trusting(file(&pem).path()).unwrap();
+        let (mut stream, mut said) = (tls.shake_hands(tcp).await.unwrap(), String::new());
+        stream.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "hello");
+        let (other, _) = host().await;
+        let error = tls.shake_hands(other).await.err().unwrap();
+        assert_eq!((error.kind(), error.get_code()), (Kind::Unavailable, Some(UNTRUSTED)));
+        let (renamed, pem) = host().await;
+        let elsewhere = Tls::new("127.0.0.1").unwrap().trusting(file(&pem).path()).unwrap();
+        let error = elsewhere.shake_hands(renamed).await.err().unwrap();
+        assert_eq!(error.get_code(), Some(UNTRUSTED));
+        assert!(error.message().contains("it is for another name") && !error.message().contains("127."), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_speak_tls_is_unreachable() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut there, _) = listener.accept().await.unwrap();
+        let answers = async {
+            there.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            drop(there);
+        };
+        let tls = Tls::new("[::1]").unwrap();
+        let (shaken, ()) = tokio::join!(tls.shake_hands(tcp), answers);
+        assert_eq!(shaken.err().unwrap().message(), "the upstream cannot be reached");
+    }
+
+    #[test]
+    fn a_file_that_is_no_authority_is_told_so() {
+        let half = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+        let none = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (text, says) in [("", "holds no certificate"), (half, "is no PEM file"), (none, "holds no authority")] {
+            let error = Tls::new("localhost").unwrap().trusting(file(text).path()).err().unwrap();
+            assert!(error.message().contains(says), "{error}");
+        }
+        assert!(Tls::new("no name").err().unwrap().message().contains("is no name for a certificate"));
     }
 }

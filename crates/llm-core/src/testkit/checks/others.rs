@@ -164,7 +164,7 @@ async fn ids(subject: &Subject<'_>, text: &str) -> Result<Vec<u32>, String> {
 }
 
 async fn text_of(subject: &Subject<'_>, tokens: Vec<u32>) -> Result<String, String> {
-    let request = DetokenizeRequest { model: subject.model.clone(), tokens };
+    let request = DetokenizeRequest { model: subject.model.clone(), tokens, ..Default::default() };
     let reply = subject.provider.call(&Call::new(request, Delivery::Whole)).await.map_err(told)?;
     reply.single(|frame| if let Frame::Text(text) = frame { Some(text) } else { None }).await.map_err(told)
 }

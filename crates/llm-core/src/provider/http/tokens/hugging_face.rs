@@ -44,7 +44,7 @@ impl HuggingFace {
         let encoding = self.vocabulary()?.encode_fast(text, add_special_tokens).map_err(wrong)?;
         let tokens = encoding.get_ids().to_vec();
         // The window is the host's to say: a vLLM's is often smaller than the model's.
-        Ok(Tokens { count: tokens.len(), tokens, max_model_len: None })
+        Ok(Tokens { count: tokens.len(), tokens, ..Tokens::default() })
     }
 
     /// The conversation as the model reads it.

@@ -92,7 +92,7 @@ async fn error(provider: &Arc<dyn Provider>, body: Value) -> Error {
 }
 
 async fn text(provider: &Arc<dyn Provider>, tokens: Vec<u32>) -> Result<String> {
-    let call = Call::new(DetokenizeRequest { model: String::new(), tokens }, Delivery::Whole);
+    let call = Call::new(DetokenizeRequest { model: String::new(), tokens, ..Default::default() }, Delivery::Whole);
     provider.call(&call).await?.single(|f| if let Frame::Text(t) = f { Some(t) } else { None }).await
 }
 
