@@ -37,7 +37,7 @@ pub(crate) struct App {
     pub(crate) keys: ArcSwap<Keys>,
     pub(crate) proxies: Proxies,
     pub(crate) is_draining: AtomicBool,
-    /// It has stopped, and streams have had the time that they are given.
+    /// It has stopped, and answers have had the time that they are given.
     pub(crate) is_over: Arc<AtomicBool>,
     pub(crate) since: u64,
 }
@@ -67,16 +67,27 @@ impl App {
         Ok(if peer == IsTrusted(true) { named.or_else(|| self.proxies.caller(asked)) } else { named })
     }
 
+    /// Whether a page may ask, if it is one.
+    ///
+    /// # Errors
+    /// `Unauthorized`.
+    fn opens_for_page(&self, headers: &HeaderMap, peer: IsTrusted) -> Result<()> {
+        let is_guarded = peer == IsTrusted(true) || !self.keys.load().are_open();
+        if is_guarded { Ok(()) } else { cors::may_ask(&self.config.cors, headers) }
+    }
+
     /// Whether a request carries a key; one that does not is noted.
     ///
     /// # Errors
     /// `Unauthorized`.
     pub(crate) fn opens_for(&self, request: &Request) -> Result<()> {
         let asked = self.asked(request.headers());
+        let peer = request.extensions().get().copied().unwrap_or(IsTrusted(false));
         let refused = |error: &Error| {
             self.telemetry.refused(asked.id().unwrap_or_default(), request.uri().path(), error);
         };
-        self.keys.load().caller(asked.key()).map(drop).inspect_err(refused)
+        let page = || self.opens_for_page(request.headers(), peer);
+        self.keys.load().caller(asked.key()).map(drop).and_then(|()| page()).inspect_err(refused)
     }
 }
 
@@ -189,7 +200,7 @@ async fn answer(app: Arc<App>, door: Door, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let asked = app.asked(&head.headers);
     let peer = head.extensions.get().copied().unwrap_or(IsTrusted(false));
-    let caller = app.caller(&asked, peer);
+    let caller = app.opens_for_page(&head.headers, peer).and_then(|()| app.caller(&asked, peer));
     let body = match &caller {
         Ok(_) => collect(&app.config, &head.headers, body).await,
         Err(error) => Err(error.clone()),

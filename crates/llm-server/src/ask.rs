@@ -1,5 +1,9 @@
 //! A question for a model and its answer, whatever socket they go over.
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -7,7 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use llm_core::dialect::Dialect;
+use llm_core::dialect::{self, Dialect};
 use llm_core::{Cached, Caching, Call, Context, Delivery, Error, Kind, Operation, Provider, Result};
 
 use crate::api::App;
@@ -24,6 +28,7 @@ pub(crate) type Door = (Operation, &'static str, &'static dyn Dialect);
 /// What is asked, by whom.
 pub(crate) struct Question {
     operation: Operation,
+    model: Arc<str>, // once it is read
     dialect: &'static dyn Dialect,
     path: &'static str,
     id: String,
@@ -55,17 +60,21 @@ impl Question {
     pub(crate) fn new((operation, path, dialect): Door, asked: &Asked<'_>, caller: Option<Arc<str>>) -> Question {
         let id = id_of(asked);
         let (session, patience, trace, caching) = (asked.session(), asked.patience(), asked.trace(), asked.caching());
-        Question { operation, dialect, path, id, session, patience, trace, caching, caller }
+        let model = Arc::default();
+        Question { operation, model, dialect, path, id, session, patience, trace, caching, caller }
     }
 
     /// Asks the gateway; `body` is what the client sent, or why it could not be had.
     pub(crate) async fn answered(mut self, app: &App, body: Result<Bytes>) -> Answer {
         let answer = match body.and_then(|bytes| self.call(app, bytes)) {
-            Ok(call) => self.ask(app, call).await.map_err(refusal::from_below).inspect_err(|error| {
-                if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) {
-                    app.telemetry.refused(&self.id, self.path, error);
-                }
-            }),
+            Ok(call) => {
+                unless_over(app, pin!(self.ask(app, call))).await.map_err(refusal::from_below).inspect_err(|error| {
+                    // What a model said is counted with the model.
+                    if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) && !self.reaches_a_model(app) {
+                        app.telemetry.refused(&self.id, self.path, error);
+                    }
+                })
+            }
             Err(error) => {
                 app.telemetry.refused(&self.id, self.path, &error);
                 Err(error)
@@ -78,13 +87,19 @@ impl Question {
         Answer { status, content_type, headers, id: self.id, body }
     }
 
+    fn reaches_a_model(&self, app: &App) -> bool {
+        app.gateway.router().find(&self.model, self.operation).is_ok()
+    }
+
     fn call(&mut self, app: &App, bytes: Bytes) -> Result<Call> {
         // A client is told that a model is loading, unless it says how long it would wait: it knows that better than we.
         let patience = self.patience.min(Duration::from_secs(app.config.max_patience_s));
         let (session, trace) = (self.session.take(), self.trace.take());
         let caller = self.caller.as_deref().unwrap_or_default().to_owned();
         let context = Context { patience, caller, session, trace, caching: self.caching, ..Context::named(&self.id) };
-        Call::read_in(context, self.operation, self.dialect, bytes)
+        let call = Call::read_in(context, self.operation, self.dialect, bytes)?;
+        (self.operation, self.model) = (call.operation, call.model.clone());
+        Ok(call)
     }
 
     async fn ask(&self, app: &App, call: Call) -> Result<(StatusCode, &'static str, HeaderMap, Payload)> {
@@ -101,6 +116,15 @@ impl Question {
         headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
         Ok((StatusCode::OK, self.dialect.framing().content_type(), headers, Payload::Stream(body)))
     }
+}
+
+/// An answer that begins before a server that stops has given it up; its connection is looked at once more then.
+async fn unless_over<T>(app: &App, mut answer: Pin<&mut impl Future<Output = Result<T>>>) -> Result<T> {
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Pending if app.is_over.load(Ordering::Relaxed) => Poll::Ready(Err(line::stopped())),
+        answer => answer,
+    })
+    .await
 }
 
 /// What the caller should know: who answered instead, what was left out, how long it stood in line, how old the answer is.
@@ -126,6 +150,15 @@ fn told(call: &Call, headers: &mut HeaderMap) {
             headers.append(HeaderName::from_static("x-llm-warning"), value);
         }
     }
+}
+
+/// The answer to something that is no request, whoever asked, and for what.
+pub(crate) fn refused(app: &App, error: &Error) -> Answer {
+    let id = new_id(fastrand::u128(..));
+    app.telemetry.refused(&id, "", error);
+    let (status, headers) = refusal::head(error);
+    let body = Payload::Whole(dialect::openai().error(error));
+    Answer { status, content_type: "application/json", headers, id, body }
 }
 
 /// The client's own id of a request, or a new one.

@@ -22,7 +22,7 @@ pub(crate) struct Asked<'h> {
     patience: Option<Duration>,
     trace: Option<&'h [u8]>,
     caching: Caching,
-    forwarded_for: Option<&'h [u8]>,
+    forwarded_for: Vec<&'h [u8]>, // several lines are one list
     user: Option<&'h [u8]>,
 }
 
@@ -55,7 +55,7 @@ impl<'h> Asked<'h> {
             12 if is("x-request-id") => self.id = Some(value),
             11 if is("traceparent") => self.trace = Some(value),
             6 if is("prefer") => self.patience = self.patience.or_else(|| patience(value)),
-            15 if is("x-forwarded-for") => self.forwarded_for = Some(value),
+            15 if is("x-forwarded-for") => self.forwarded_for.push(value),
             9.. => {
                 let at = SESSIONS.iter().position(|session| is(session));
                 at.into_iter().for_each(|at| self.sessions[at] = Some(value));
@@ -101,8 +101,8 @@ impl<'h> Asked<'h> {
     }
 
     /// The addresses of the way here, as proxies tell them: so, too.
-    pub(crate) fn forwarded_for(&self) -> Option<&'h str> {
-        text(self.forwarded_for)
+    pub(crate) fn forwarded_for(&self) -> impl DoubleEndedIterator<Item = &'h str> {
+        self.forwarded_for.iter().filter_map(|line| text(Some(*line)))
     }
 
     /// How long the client would wait for a model that is being loaded: `Prefer: wait=30` (RFC 7240), in seconds.

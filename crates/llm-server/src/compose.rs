@@ -2,6 +2,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use llm_core::gateway::config::read_toml;
 use llm_core::gateway::env::Lookup;
 use llm_core::gateway::origins::Origins;
 use llm_core::provider::Kind;
@@ -27,7 +28,7 @@ pub fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Composed> {
     if let Some(path) = file {
         let place = path.display();
         let text = std::fs::read_to_string(path).map_err(|e| Error::config(format!("cannot read {place}: {e}")))?;
-        table = text.parse().map_err(|e: toml::de::Error| Error::config(e.to_string().trim().to_owned()).at(place))?;
+        table = read_toml(&text).map_err(|e| e.at(place))?;
         origins = Origins::of_toml(&path.display().to_string(), &text);
     }
     let server = Config::take(&mut table).map_err(|error| origins.tell(error))?.with_env(lookup)?;

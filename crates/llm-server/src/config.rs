@@ -139,8 +139,10 @@ impl Config {
     /// # Errors
     /// `Config`, with the place.
     pub fn take(table: &mut toml::Table) -> Result<Config> {
-        let section = table.remove("server").unwrap_or_else(|| toml::Table::new().into());
-        Config::deserialize(section).map_err(|e| Error::config(e.message().trim().to_owned()).at("server"))
+        match table.remove("server").unwrap_or_else(|| toml::Table::new().into()) {
+            toml::Value::Table(section) => llm_core::provider::settings(&section).map_err(|e| e.at("server")),
+            _ => Err(Error::config("must be a section").at("server")),
+        }
     }
 
     /// What the environment says goes before what the file says.
@@ -278,7 +280,9 @@ mod tests {
     #[test]
     fn a_wrong_setting_is_named() {
         let mut table: toml::Table = "[server]\nlissten = 1".parse().unwrap();
-        assert!(Config::take(&mut table).unwrap_err().to_string().starts_with("server: unknown field `lissten`"));
+        assert!(
+            Config::take(&mut table).unwrap_err().to_string().starts_with("server.lissten: unknown field `lissten`")
+        );
         let env = |name: &str| (name == "LLM_LISTEN").then(|| "nowhere".to_owned());
         assert!(Config::default().with_env(&env).unwrap_err().to_string().starts_with("LLM_LISTEN: "));
     }

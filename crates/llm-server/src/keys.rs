@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use llm_core::gateway::config::read_toml;
+use llm_core::provider::settings;
 use llm_core::{Error, Kind, Result, secret::Secret};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -27,14 +29,16 @@ impl Entry {
     /// A new key for somebody, and what the file shall hold of it.
     ///
     /// # Errors
-    /// `Internal` if the system has no randomness.
+    /// `Invalid` for a name that the file may not hold; `Internal` if the system has no randomness.
     ///
     /// ```
     /// let (key, entry) = llm_server::keys::Entry::new("alice")?;
     /// assert!(key.reveal().starts_with("sk-") && entry.sha256.len() == 64);
+    /// assert!(llm_server::keys::Entry::new("Alice Smith").is_err());
     /// # Ok::<(), llm_core::Error>(())
     /// ```
     pub fn new(name: &str) -> Result<(Secret, Entry)> {
+        check_name(name)?;
         let key = crate::key::made().map_err(|e| Error::new(Kind::Internal, "no randomness to be had").because(e))?;
         let entry = Entry::of(name, &key);
         Ok((Secret::new(key), entry))
@@ -111,19 +115,22 @@ impl Keys {
     }
 }
 
+fn check_name(name: &str) -> Result<()> {
+    let is_name = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+    let wrong = || Error::invalid(format!("{name:?} is no name: 1 to 64 letters, digits and signs without spaces"));
+    is_name.then_some(()).ok_or_else(wrong)
+}
+
 fn read(path: &Path) -> Result<HashMap<[u8; 32], Arc<str>>> {
     let wrong = |why: &dyn std::fmt::Display| Error::config(format!("{}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|e| wrong(&format!("cannot be read: {e}")))?;
-    let file: File = toml::from_str(&text).map_err(|e| wrong(&e.to_string().trim()))?;
+    let file: File = read_toml(&text).and_then(|table| settings(&table)).map_err(|e| wrong(&e))?;
     if file.keys.is_empty() {
         return Err(wrong(&"holds no key; `llm keys new NAME` makes one"));
     }
     let mut named = HashMap::new();
     for Entry { name, sha256 } in file.keys {
-        let is_name = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic());
-        if !is_name {
-            return Err(wrong(&format!("{name:?} is no name: 1 to 64 letters, digits and signs without spaces")));
-        }
+        check_name(&name).map_err(|e| wrong(&e))?;
         let hash = hash(&sha256).ok_or_else(|| wrong(&format!("the sha256 of {name} is not 64 hexadecimal digits")))?;
         named.insert(hash, name.into());
     }

@@ -49,6 +49,11 @@ pub(crate) async fn begin(app: &App, dialect: &'static dyn Dialect, call: &Call)
     }))))
 }
 
+/// What is told instead of an answer for which a server that stops waits no longer.
+pub(crate) fn stopped() -> Error {
+    Error::new(Kind::Unavailable, "the server stops, and waits for this answer no longer").code("server_stopped")
+}
+
 /// What a call waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
@@ -140,8 +145,7 @@ impl Line {
             Poll::Ready(Some(piece)) if is_last(&piece) => Poll::Ready(Some(piece)),
             _ => {
                 self.state = State::Ended;
-                let error = Error::new(Kind::Unavailable, "the server stops, and waits for this answer no longer");
-                Poll::Ready(Some(self.dialect.failure(&error.code("server_stopped"))))
+                Poll::Ready(Some(self.dialect.failure(&stopped())))
             }
         }
     }

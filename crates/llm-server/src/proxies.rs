@@ -61,13 +61,13 @@ impl Proxies {
     pub(crate) fn caller(&self, asked: &Asked<'_>) -> Option<Arc<str>> {
         let is_name = |name: &&str| name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
         let named = asked.user().filter(is_name).map(Arc::from);
-        named.or_else(|| Some(self.client(asked.forwarded_for()?)?.to_string().into()))
+        named.or_else(|| Some(self.client(asked.forwarded_for())?.to_string().into()))
     }
 
     /// The last address of the way that is none of theirs: whatever stands before it, anybody can have written.
-    fn client(&self, way: &str) -> Option<IpAddr> {
+    fn client<'a>(&self, way: impl DoubleEndedIterator<Item = &'a str>) -> Option<IpAddr> {
         let mut first = None;
-        for place in way.rsplit(',') {
+        for place in way.rev().flat_map(|line| line.rsplit(',')) {
             let place = place.trim();
             let address = place.parse().or_else(|_| place.parse::<SocketAddr>().map(|a| a.ip()));
             let Ok(address) = address else { break };
@@ -134,6 +134,9 @@ mod tests {
             assert_eq!(caller(&[("X-Forwarded-For", way)]).as_deref(), client, "{way}");
         }
         assert_eq!(caller(&[]), None);
+        // Some proxies add a line of their own, and all lines are one list.
+        let lines = [("x-forwarded-for", "evil, 203.0.113.9"), ("X-Forwarded-For", "10.0.0.2")];
+        assert_eq!(caller(&lines).as_deref(), Some("203.0.113.9"));
     }
 
     #[test]

@@ -47,7 +47,9 @@ fn status(error: &Error) -> StatusCode {
         (Kind::Invalid, Some("body_too_large")) => StatusCode::PAYLOAD_TOO_LARGE,
         (Kind::Invalid, Some("method_not_allowed")) => StatusCode::METHOD_NOT_ALLOWED,
         (Kind::Invalid, Some("body_timeout")) => StatusCode::REQUEST_TIMEOUT,
+        (Kind::Invalid, Some("headers_too_large")) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         (Kind::Invalid | Kind::Unsupported | Kind::ContextLength, _) => StatusCode::BAD_REQUEST,
+        (Kind::Unauthorized, Some("origin_not_allowed")) => StatusCode::FORBIDDEN,
         (Kind::Unauthorized, _) => StatusCode::UNAUTHORIZED,
         (Kind::NotFound, _) => StatusCode::NOT_FOUND,
         (Kind::RateLimited, _) => StatusCode::TOO_MANY_REQUESTS,
@@ -90,13 +92,11 @@ mod tests {
         for kind in Kind::ALL {
             let row = guide.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.name()))).expect("a row");
             let usual = status(&Error::new(kind, "x")).as_u16();
-            let codes = ["method_not_allowed", "body_timeout", "body_too_large"];
-            let others = codes.map(|code| status(&Error::new(kind, "x").code(code)).as_u16());
-            let told = if others == [usual; 3] {
-                usual.to_string()
-            } else {
-                format!("{usual} ({})", others.map(|other| other.to_string()).join(", "))
-            };
+            let codes =
+                ["method_not_allowed", "body_timeout", "body_too_large", "headers_too_large", "origin_not_allowed"];
+            let others = codes.map(|code| status(&Error::new(kind, "x").code(code)).as_u16().to_string());
+            let others: Vec<_> = others.into_iter().filter(|other| *other != usual.to_string()).collect();
+            let told = if others.is_empty() { usual.to_string() } else { format!("{usual} ({})", others.join(", ")) };
             assert_eq!(row.split('|').nth(5).map(str::trim), Some(&*told), "{row}");
         }
     }

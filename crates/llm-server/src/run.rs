@@ -187,7 +187,9 @@ impl Worker {
             if self.runs_house { futures_util::future::join(app.gateway.run(), flush).await.0 } else { flush.await }
         });
         let scrapes = self.metrics.map(|(listener, router)| {
-            let limits = Limits { grace: Duration::ZERO, tls: Arc::default(), ..self.limits.clone() };
+            // Whoever looks after the server gets in when it is full.
+            let (grace, open, tls) = Default::default();
+            let limits = Limits { grace, open, tls, ..self.limits.clone() };
             tokio::spawn(sockets::serve(listener, router, limits, self.stopped.clone()))
         });
         sockets::serve(self.api.0, self.api.1, self.limits, self.stopped).await;

@@ -1,5 +1,6 @@
 //! Ends a server when the process is told to end: the first signal lets answers finish, a second one does not wait.
 //! Until then SIGHUP, or a file that has changed, reads the configuration anew.
+use std::io::Write;
 use std::time::Duration;
 
 use llm_core::{Error, Kind, Result};
@@ -34,13 +35,19 @@ pub fn until_signal(server: Server, mut reload: Reload, greet: impl FnOnce(&Serv
             }
         }
     });
-    eprintln!("stopping: running answers may end; once more to stop at once");
+    server.stop();
+    say("stopping: running answers may end; once more to stop at once");
     std::thread::spawn(move || {
         runtime.block_on(ends.told());
         std::process::exit(130);
     });
-    server.stop();
     server.wait()
+}
+
+/// Tells whoever reads standard error. If nobody does, as when the reader of a pipe was told to end as well, answers may end
+/// all the same.
+fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "{words}");
 }
 
 /// What tells the process to end.

@@ -153,7 +153,7 @@ impl Telemetry {
         self.load_progress.reset();
         self.in_flight.reset();
         self.queue_depth.reset();
-        for model in gateway.models() {
+        for model in gateway.configured() {
             self.ready.with_label_values(&[&model.id]).set((model.status == "ready").into());
             let loaded = if model.status == "loading" { model.progress.unwrap_or(0.0) } else { 1.0 };
             self.load_progress.with_label_values(&[&model.id]).set(loaded.into());

@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use llm_core::secret::Secret;
+use llm_server::keys::Entry;
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -32,6 +34,23 @@ fn asked(address: &str, request: &str) -> String {
     let mut said = String::new();
     stream.read_to_string(&mut said).unwrap();
     said
+}
+
+/// A server that runs, and where it listens.
+fn serving(folder: &TempDir, arguments: &[&str]) -> (Child, String) {
+    let arguments = [&["--listen", "127.0.0.1:0"], arguments].concat();
+    let mut child = command(folder, &arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let address = lines.find_map(|line| line.strip_prefix("listening on http://").map(str::to_owned));
+    let address = address.expect("it says where it listens");
+    std::thread::spawn(move || lines.count()); // so that its pipe never fills
+    (child, address)
+}
+
+fn told_to_end(child: &Child) {
+    // The shell has its own `kill`, wherever it runs.
+    let sent = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 fn ended(child: &mut Child) -> Option<i32> {
@@ -68,18 +87,41 @@ fn help_names_its_arguments_and_a_wrong_one_is_two() {
 #[test]
 fn it_serves_until_it_is_told_to_end_and_ends_well() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = command(&folder, &["--listen", "127.0.0.1:0"]).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let address = lines.find_map(|line| line.strip_prefix("listening on http://").map(str::to_owned));
-    let address = address.expect("it says where it listens");
-    std::thread::spawn(move || lines.count()); // so that its pipe never fills
+    let (mut child, address) = serving(&folder, &[]);
     let body = r#"{"model":"fake","messages":[{"role":"user","content":"hello there"}]}"#;
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length:";
     let said = asked(&address, &format!("{head} {}\r\n\r\n{body}", body.len()));
     assert!(said.starts_with("HTTP/1.1 200") && said.contains("hello there"), "{said}");
     let health = asked(&address, "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
-    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+    told_to_end(&child);
+    assert_eq!(ended(&mut child), Some(0));
+}
+
+#[test]
+fn a_file_of_keys_that_has_changed_is_read_anew_without_being_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let ((old, first), (new, second)) = (Entry::new("alice").unwrap(), Entry::new("alice").unwrap());
+    let write = |entry: &Entry| std::fs::write(folder.path().join("keys.toml"), entry.toml()).unwrap();
+    write(&first);
+    std::fs::write(folder.path().join("llm.toml"), "[server]\nkeys = 'keys.toml'\n").unwrap();
+    let (mut child, address) = serving(&folder, &["--config", "llm.toml"]);
+    let status = |key: &Secret| {
+        let key = key.reveal();
+        let said = asked(
+            &address,
+            &format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n"),
+        );
+        said.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!((status(&old).as_str(), status(&new).as_str()), ("200", "401"));
+    write(&second);
+    let since = Instant::now();
+    while status(&new) != "200" {
+        assert!(since.elapsed() < SOON, "it is not read");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(status(&old), "401");
+    told_to_end(&child);
     assert_eq!(ended(&mut child), Some(0));
 }

@@ -83,10 +83,10 @@ pub(crate) struct Limits {
     pub(crate) tls: Arc<ArcSwapOption<ServerConfig>>,
 }
 
-/// How long streams have for their last word when the grace is over.
+/// How long answers have for their last word when the grace is over.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Accepts until told to stop; then lets running answers end, for as long as the grace lasts. Streams that have not ended
+/// Accepts until told to stop; then lets running answers end, for as long as the grace lasts. Those that have not ended
 /// then say that they break off.
 pub(crate) async fn serve(
     listener: std::net::TcpListener,

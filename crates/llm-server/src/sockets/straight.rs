@@ -1,6 +1,7 @@
 //! Questions for models answered straight on the socket: read, asked and written in one future, with no channel and no
 //! task between, which is worth a fifth of what a forwarded question costs. Only what is plain is answered so; whatever
-//! is rare, wrong or for another route goes to hyper, with all that was read, and its connection stays there.
+//! is rare or for another route goes to hyper, with all that was read, and its connection stays there; what is no request is
+//! refused.
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -9,14 +10,15 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use llm_core::Error;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer;
 use super::head::Head;
 use crate::api::App;
-use crate::ask::{Answer, Payload, slow_body};
+use crate::ask::{self, Answer, Payload, slow_body};
 use crate::line::Line;
 use crate::proxies::IsTrusted;
 
@@ -26,6 +28,8 @@ const FEW: usize = 4 << 10;
 const MUCH: usize = 64 << 10;
 /// What a client sends before it has its answer is read so far; behind that, its leaving is not noticed.
 const AHEAD: usize = 16 << 10;
+/// Whoever was refused may go on talking for so long.
+const LINGERS: Duration = Duration::from_secs(1);
 /// Written at once.
 const GATHERED: usize = 64 << 10;
 
@@ -73,6 +77,10 @@ impl<'a> Straight<'a> {
                     self.read.advance(head);
                     (question, body)
                 }
+                Some(Head::Broken(error)) => {
+                    self.refuse(&error).await;
+                    return Ended::Closed;
+                }
                 Some(_) => return Ended::Elsewhere(self.stream, self.read),
                 None => return Ended::Closed,
             };
@@ -85,6 +93,30 @@ impl<'a> Straight<'a> {
                 return Ended::Closed;
             }
         }
+    }
+
+    /// Says what is wrong with something that is no request, and reads on a little: a connection that is closed on unread
+    /// words is reset, and the client might not see the answer.
+    async fn refuse(&mut self, error: &Error) {
+        let answer = ask::refused(self.app, error);
+        if self.send(answer, true).await.is_err() || self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let (due, mut read) = (Instant::now() + LINGERS, 0);
+        self.clock.alarm = None; // it may be set to later
+        poll_fn(|cx| {
+            while read < 16 * MUCH {
+                self.read.clear();
+                match self.poll_fill(cx) {
+                    Poll::Ready(Ok(some @ 1..)) => read += some,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if self.clock.rings(due, cx) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// The next head, once all of it is there; `None` if there will be none.
