@@ -117,12 +117,13 @@ fn compose(source: &Source, lookup: &dyn Fn(&str) -> Option<String>) -> Run<(Com
     let file = file.filter(|_| source.url.is_none());
     let mut composed = match &source.url {
         // What the environment says of models does not count then, and must not fail either.
-        Some(_) => compose::read(None, &|name| lookup(name).filter(|_| name.starts_with("LLM_")))?,
+        Some(_) => compose::read(None, &|name| lookup(name).filter(|_| is_of_the_house(name)))?,
         None => compose::read(file.as_deref(), lookup)?,
     };
     let origin = match (&source.url, &file) {
         (Some(url), _) => {
-            composed.models = at_url(url, source.key.clone().or_else(|| lookup("LLM_UPSTREAM_API_KEY")));
+            let key = source.key.clone().map_or_else(|| upstream_key(lookup), |key| Ok(Some(key)))?;
+            composed.models = at_url(url, key).with_env(lookup)?;
             "--url".to_owned()
         }
         (None, Some(path)) => path.display().to_string(),
@@ -130,6 +131,29 @@ fn compose(source: &Source, lookup: &dyn Fn(&str) -> Option<String>) -> Run<(Com
     };
     Ok((composed, origin))
 }
+
+/// Whether a variable is about the house, and not about who answers.
+fn is_of_the_house(name: &str) -> bool {
+    let of_hosts = ["_PROVIDER", "_BASE_URL", "_MODEL", "_DIMENSIONS", "_TOKENIZER", "_CA_FILE"];
+    name.starts_with("LLM_") && !of_hosts.iter().any(|end| name.ends_with(end))
+}
+
+/// The key for a server that an option names, or what the file holds whose path stands in the variable.
+fn upstream_key(lookup: &dyn Fn(&str) -> Option<String>) -> Run<Option<String>> {
+    let set = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+    match (set(UPSTREAM_KEY), set(UPSTREAM_KEY_FILE)) {
+        (None, Some(path)) => match std::fs::read_to_string(&path) {
+            Ok(key) => Ok(Some(key.trim().to_owned())),
+            Err(error) => {
+                Err(llm_core::Error::config(format!("cannot read {path}: {error}")).at(UPSTREAM_KEY_FILE).into())
+            }
+        },
+        (key, _) => Ok(key),
+    }
+}
+
+const UPSTREAM_KEY: &str = "LLM_UPSTREAM_API_KEY";
+const UPSTREAM_KEY_FILE: &str = "LLM_UPSTREAM_API_KEY_FILE";
 
 /// Any name goes there, and none means the first model that it lists. It is asked as a vLLM would be, which can do most
 /// of what such servers can; one that cannot count tokens says so.
@@ -144,7 +168,10 @@ pub(crate) fn place(deployment: &DeploymentConfig) -> String {
     let text = |name: &str| deployment.settings.get(name).and_then(Value::as_str);
     let file = || engine::file(deployment)?.ok().map(|path| path.display().to_string());
     match (text("base_url"), text("path").map(str::to_owned).or_else(file)) {
-        (Some(url), _) => format!("{} at {url}", deployment.provider),
+        (Some(url), _) => {
+            let url = harmless("base_url", url.into());
+            format!("{} at {}", deployment.provider, url.as_str().unwrap_or_default())
+        }
         (None, Some(path)) => format!("{} with {path}", deployment.provider),
         (None, None) => deployment.provider.clone(),
     }

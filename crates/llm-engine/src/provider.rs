@@ -153,5 +153,5 @@ fn tokens(engine: &Engine, tokenize: &TokenizeRequest) -> Result<Tokens> {
         }
     };
     let tokens: Vec<u32> = tokens.into_iter().map(|token| token as u32).collect();
-    Ok(Tokens { count: tokens.len(), max_model_len: Some(engine.window() as u32), tokens })
+    Ok(Tokens { count: tokens.len(), max_model_len: Some(engine.window() as u32), tokens, ..Tokens::default() })
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 #[tokio::test]
 async fn a_token_that_is_none_is_the_callers_mistake() {
     let engine = loaded(config()).await;
-    let request = DetokenizeRequest { model: String::new(), tokens: vec![u32::MAX] };
+    let request = DetokenizeRequest { model: String::new(), tokens: vec![u32::MAX], ..Default::default() };
     assert_eq!(kind_of(frame(&engine, Request::Detokenize(request)).await), Kind::Invalid);
 }
 

@@ -1,11 +1,11 @@
 //! A question, its answer, and nothing else on stdout.
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use llm_tests::raw::{Raw, Step, events_until_close};
 
-use crate::program::{Program, ended, ran};
+use crate::program::{Program, ended, ran, signal};
 
 const PIECE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"half an answer\"}}]}\n\n";
 const THINKS: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning\":\"hm \\u001b[2J\"}}]}\n\n";
@@ -125,5 +125,5 @@ fn ctrl_c_works_while_a_slow_reader_holds_the_answer_up() {
 }
 
 fn interrupt(process: u32) {
-    assert!(Command::new("kill").args(["-INT", &process.to_string()]).status().unwrap().success());
+    signal(process, "INT");
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::program::{Program, ended};
+use crate::program::{Program, ended, signal};
 
 #[test]
 fn each_text_becomes_one_line_with_a_vector() {
@@ -96,7 +96,7 @@ fn a_check_says_where_each_setting_comes_from_and_shows_no_secret() {
 fn a_wrong_configuration_is_named_with_its_place() {
     let ran = Program::configured("[models.x]\nprovider = 'fake'\nsayz = 'x'").run(&["check"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.err.contains(" line 1: models.x: unknown field `sayz`"), "{}", ran.err);
+    assert!(ran.err.contains(" line 3: models.x.sayz: unknown field `sayz`"), "{}", ran.err);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_server_of_the_terminal_answers_the_terminal() {
         assert_eq!((ran.code, ran.out.as_str()), (0, out), "{}", ran.err);
     }
     assert!(Program::new().run(&["models", "--url", &url]).out.contains("fake"));
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    signal(child.id(), "TERM");
     assert_eq!(ended(&mut child), 0);
 }
 
@@ -155,7 +155,7 @@ fn a_server_may_open_as_many_files_as_the_machine_allows_and_says_so() {
     let files: Vec<&str> = files.split_whitespace().take(2).collect();
     assert_eq!(files[0], files[1], "the soft limit is the hard one");
     assert!(said.ends_with(&format!("most={}", files[0])), "{said}");
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    signal(child.id(), "TERM");
     std::thread::spawn(move || lines.count());
     assert_eq!(ended(&mut child), 0);
 }
@@ -181,7 +181,7 @@ fn a_question_that_names_no_model_goes_to_one_that_can_answer_it() {
     assert_eq!(Program::new().run(&["embed", "hello", "--url", &url]).out.split(',').count(), 3);
     let models = Program::new().run(&["models", "--url", &url]).out;
     assert!(models.lines().any(|line| line.starts_with("aa ") && !line.contains("chat")), "{models}");
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    signal(child.id(), "TERM");
     assert_eq!(ended(&mut child), 0);
 }
 

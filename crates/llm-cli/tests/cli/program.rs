@@ -122,3 +122,9 @@ fn text(stream: &mut impl Read) -> String {
     stream.read_to_end(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
+
+/// Sends it a signal. The shell has its own `kill`, wherever it runs.
+pub(crate) fn signal(process: u32, name: &str) {
+    let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &process.to_string()]).status().unwrap();
+    assert!(sent.success());
+}

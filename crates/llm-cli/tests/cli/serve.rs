@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use llm_tests::http;
 use serde_json::Value;
 
-use crate::program::{Program, SOON, ended, ran};
+use crate::program::{Program, SOON, ended, ran, signal};
 
 const ONE: &str = "[models.a]\nprovider = 'fake'\nsays = 'one two three four five'\neach_ms = 100\n";
 
@@ -22,11 +22,6 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
         assert!(since.elapsed() < SOON, "{what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-}
-
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
 }
 
 /// Starts a server and waits until it says where it listens; what it says then is gathered too.
@@ -73,15 +68,15 @@ async fn a_file_that_changes_is_applied_while_answers_run_and_a_wrong_one_change
 
     // What is wrong of the server's own settings would be found out by the next start, and not before.
     write(&format!("[server]\ncors = ['x']\n{}", ONE.replace("models.a", "models.e")));
-    signal(&child, "-HUP");
+    signal(child.id(), "HUP");
     until("the wrong origin is told", || said_to_us.lock().unwrap().contains("server.cors: "));
     assert!(models(&url).contains("\"b\"") && !models(&url).contains("\"e\""));
 
     // A signal does not wait for the next look.
     write(&ONE.replace("models.a", "models.d"));
-    signal(&child, "-HUP");
+    signal(child.id(), "HUP");
     until("the last file holds", || models(&url).contains("\"d\"") && !models(&url).contains("\"b\""));
-    signal(&child, "-TERM");
+    signal(child.id(), "TERM");
     assert_eq!(ended(&mut child), 0);
 }
 
@@ -97,7 +92,7 @@ async fn the_log_in_a_file_has_each_question_by_its_id_and_the_last_one_too() {
         let asked = http::client().post(format!("{url}/v1/chat/completions")).header("x-request-id", id).body(QUESTION);
         assert_eq!(asked.send().await.unwrap().status(), 200);
     }
-    signal(&child, "-TERM");
+    signal(child.id(), "TERM");
     assert_eq!(ended(&mut child), 0);
     let text = std::fs::read_to_string(&log).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
@@ -131,13 +126,13 @@ async fn a_server_that_others_can_reach_makes_a_key_tells_it_once_and_opens_for_
     assert_eq!((http::get(metrics).0, http::get(&format!("{url}/metrics")).0), (200, 401));
     assert_eq!((status(&url, &key).await, status(&url, "sk-other").await), (200, 401));
     assert_eq!(http::get(&format!("{url}/v1/models")).0, 401);
-    signal(&child, "-TERM");
+    signal(child.id(), "TERM");
     assert_eq!(ended(&mut child), 0);
 
     let (mut child, url, said) = start();
     assert!(!said.contains(&key) && !said.contains("told only now"), "{said}");
     assert_eq!((status(&url, &key).await, http::get(&format!("{url}/v1/models")).0), (200, 401));
-    signal(&child, "-TERM");
+    signal(child.id(), "TERM");
     assert_eq!(ended(&mut child), 0);
 }
 
