@@ -65,12 +65,6 @@ def docs():
     return [["env", "RUSTDOCFLAGS=-D warnings", "cargo", "doc", *CARGO, "--no-deps"], cargo_test("--doc")]
 
 
-def bench(*options):
-    """What is measured is what is shipped: the release profile."""
-    built = pathlib.Path(os.environ["CARGO_TARGET_DIR"]) / "release/bench"
-    return [["scripts/setup", "nginx"], ["cargo", "build", "--release", "-p", "llm-tests", "-p", "llm-server", "--bins"], [built, *options]]
-
-
 def soak_min():
     """The time that the soak was given, and as much again to compile in."""
     return int(os.environ.get("LLM_SOAK_S", "0")) // 60 + 60
@@ -93,8 +87,8 @@ STAGES = {stage.name: stage for stage in [
     Stage("source", "the programs from a source archive alone", lambda: [["scripts/source"]], 40, needs=("run",)),
     Stage("coverage", "the lines of llm-core that its tests run", lambda: [["scripts/setup", "tarpaulin"], ["scripts/coverage"]], 30, needs=("tools",)),
     Stage("soak", "mixed traffic against upstreams that misbehave", lambda: [cargo_test("--test", "soak")], soak_min()),
-    Stage("bench", "the server beside nginx", bench, 60, needs=("tools",)),
-    Stage("bench-peers", "the server beside other LLM gateways", lambda: bench("--peers"), 60, needs=("tools",)),
+    Stage("bench", "the server beside nginx", lambda: [["scripts/bench"]], 60, needs=("tools",)),
+    Stage("bench-peers", "the server beside other LLM gateways", lambda: [["scripts/bench", "--peers"]], 60, needs=("tools",)),
     Stage("bench-engine", "the engine beside llama.cpp's server", lambda: [["scripts/setup"], ["scripts/bench-engine"]], 60, needs=("tools",)),
 ]}
 # The five minutes of the soak are part of the house; other people's programs are run only when asked for.

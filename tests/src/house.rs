@@ -1,10 +1,14 @@
 //! A whole house in this process: a configuration as a server on free ports.
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use llm_core::provider::{Kind, hosts};
-use llm_core::{BoxFuture, Call, Config, Gateway, Operation, Operations, Provider, Reply, Result};
+use llm_core::{BoxFuture, Call, Config, Gateway, ModelStatus, Operation, Operations, Provider, Reply, Result};
+use llm_server::compose::Composed;
 use llm_server::{Server, Telemetry, log::Log};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that stops when this is dropped.
 pub struct House {
@@ -30,15 +34,25 @@ impl House {
     }
 
     fn build(toml: &str, kinds: &[Kind]) -> Result<House> {
-        let mut table: toml::Table = toml.parse().expect("the test's TOML");
-        let mut config = llm_server::Config::take(&mut table)?;
-        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        config.metrics = None;
+        let composed = composed(toml)?;
         let telemetry = Telemetry::new(Log::to("off").expect("no log")).expect("metrics");
-        let models = Config::from_table(table)?;
-        let gateway = Arc::new(Gateway::with(&models, kinds, telemetry.clone())?);
-        let server = llm_server::start(config, gateway.clone(), telemetry)?;
+        let gateway = Arc::new(Gateway::with(&composed.models, kinds, telemetry.clone())?);
+        let server = llm_server::start(composed.server, gateway.clone(), telemetry)?;
         Ok(House { gateway, server })
+    }
+
+    /// Reads a configuration anew, and the files beside it.
+    pub fn reload(&self, toml: &str) -> Result<()> {
+        self.server.reload(&composed(toml)?).map(drop)
+    }
+
+    /// Waits until this holds of its models.
+    pub async fn until(&self, holds: impl Fn(&[ModelStatus]) -> bool) {
+        let since = Instant::now();
+        while !holds(&self.gateway.models()) {
+            assert!(since.elapsed() < PATIENCE, "{:?}", self.gateway.models());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// In front of one upstream, which is asked for the client's own model.
@@ -65,6 +79,14 @@ impl House {
     pub fn wait(self) {
         self.server.wait().expect("no thread died");
     }
+}
+
+fn composed(toml: &str) -> Result<Composed> {
+    let mut table: toml::Table = toml.parse().expect("the test's TOML");
+    let mut server = llm_server::Config::take(&mut table)?;
+    server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    server.metrics = None;
+    Ok(Composed { server, models: Config::from_table(table)? })
 }
 
 /// A vLLM that is asked by clients alone: the house's own looks at its models would take the connections that a script

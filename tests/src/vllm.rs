@@ -78,9 +78,23 @@ impl Vllm {
 
     /// Ends it as a crash would: no goodbye, and it is gone when this returns.
     pub fn kill(mut self) {
+        self.tell("kill\n");
+    }
+
+    /// Kills the process that has its model; its server says so, and ends a moment later.
+    pub fn break_engine(&mut self) {
+        self.tell("break\n");
+    }
+
+    /// Tells it to end what it has begun and to take nothing new.
+    pub fn drain(&mut self) {
+        self.tell("drain\n");
+    }
+
+    fn tell(&mut self, word: &str) {
         if let Some(stdin) = self.guard.as_mut().and_then(|guard| guard.stdin.as_mut()) {
-            // A guard that is gone already has nothing left to kill.
-            let _ = stdin.write_all(b"kill\n");
+            // A guard that is gone already has nothing left to do.
+            let _ = stdin.write_all(word.as_bytes());
         }
     }
 }

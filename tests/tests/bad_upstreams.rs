@@ -145,6 +145,31 @@ async fn a_failure_in_mid_stream_is_the_servers_own_words() {
 }
 
 #[tokio::test]
+async fn a_failure_in_a_last_event_without_its_end_is_told_as_it_is() {
+    let error = r#"data: {"error": {"message": "This model's maximum context length is 9 tokens", "code": 400}}"#;
+    for before in [vec![], vec![CHUNK], vec![CHUNK, FINISH]] {
+        let (_, end) = streamed([&[events_until_close()][..], &before, &[error, "\n"]].concat().concat()).await;
+        assert_eq!(end.unwrap_err().kind(), Kind::ContextLength, "{before:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_programs_stream_asks_for_what_it_was_told_to_and_is_told_all_of_the_cost() {
+    let cost = r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"cost":0.5}}"#;
+    let raw = Raw::start(vec![vec![
+        Step::Read,
+        Step::Send([events_until_close(), CHUNK, FINISH, cost, "\n\ndata: [DONE]\n\n"].concat().into()),
+    ]])
+    .await;
+    let wish = serde_json::json!({"continuous_usage_stats": true});
+    let mut stream = llm(&raw).stream(llm_core::ChatRequest::new("?").extra("stream_options", wish)).await.unwrap();
+    while stream.next().await.unwrap().is_some() {}
+    assert_eq!(stream.so_far().extra["usage"], serde_json::json!({"cost": 0.5}));
+    let sent = &raw.requests()[0];
+    assert!(sent.contains(r#""continuous_usage_stats":true"#) && sent.contains(r#""include_usage":true"#), "{sent}");
+}
+
+#[tokio::test]
 async fn ends_that_are_merely_untidy_are_ends() {
     for end in [
         FINISH.to_owned(),

@@ -1,4 +1,5 @@
 //! Pages of other origins, clients that speak TLS, and traces that go through.
+use std::path::Path;
 use std::time::Duration;
 
 use llm_tests::house::House;
@@ -48,8 +49,15 @@ async fn a_page_of_a_listed_origin_may_ask_and_its_browser_is_told_so_before() {
 #[tokio::test]
 async fn without_a_list_no_page_of_another_origin_may_ask() {
     let house = House::of(FAKE);
-    let response = ask(&house, "https://chat.example", Method::POST, &[]).await;
-    assert_eq!(header(&response, "access-control-allow-origin"), "");
+    // What needs no preflight is sent whatever its page may read: it must not reach a model.
+    for (origin, status) in [("https://chat.example", 403), ("null", 403), (&*house.url(), 200)] {
+        let response = ask(&house, origin, Method::POST, &[("content-type", "text/plain")]).await;
+        assert_eq!((response.status().as_u16(), header(&response, "access-control-allow-origin")), (status, ""));
+        let answer = response.text().await.unwrap();
+        assert_eq!(answer.contains("origin_not_allowed"), status == 403, "{answer}");
+    }
+    let listed = http::client().get(format!("{}/v1/models", house.url())).header("origin", "https://chat.example");
+    assert_eq!(listed.send().await.unwrap().status(), StatusCode::FORBIDDEN);
     let preflight = ask(&house, "https://chat.example", Method::OPTIONS, &[]).await;
     assert_eq!(preflight.status(), StatusCode::METHOD_NOT_ALLOWED);
 }
@@ -61,17 +69,45 @@ fn trusting(pem: &str) -> reqwest::Client {
     reqwest::Client::builder().tls_certs_only([certificate]).build().unwrap()
 }
 
+/// A new certificate and its key in this folder, and a client that trusts it.
+fn certified(folder: &Path) -> reqwest::Client {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    trusting(&made.cert.pem())
+}
+
+fn with_files(folder: &Path, server: &str, models: &str) -> String {
+    let folder = folder.display();
+    format!("[server]\n{server}\ntls_cert = '{folder}/cert.pem'\ntls_key = '{folder}/key.pem'\n{models}")
+}
+
 /// A house with a certificate of its own, its address, and a client that trusts it.
 fn behind_tls(server: &str, models: &str) -> (House, String, reqwest::Client) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let files = format!("tls_cert = '{}'\ntls_key = '{}'", cert.display(), key.display());
-    let house = House::of(&format!("[server]\n{server}\n{files}\n{models}"));
+    let client = certified(folder.path());
+    let house = House::of(&with_files(folder.path(), server, models));
     let url = format!("https://localhost:{}/v1/chat/completions", house.address().port());
-    (house, url, trusting(&made.cert.pem()))
+    (house, url, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_was_renewed_is_shown_without_a_new_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = certified(folder.path());
+    let config = with_files(folder.path(), "", FAKE);
+    let house = House::of(&config);
+    let url = format!("https://localhost:{}/v1/chat/completions", house.address().port());
+    let ask = |client: &reqwest::Client| client.post(&url).body(QUESTION).header("connection", "close").send();
+    assert!(ask(&old).await.is_ok());
+    let new = certified(folder.path());
+    assert!(ask(&new).await.is_err(), "the old one is shown until then");
+    house.reload(&config).unwrap();
+    assert!(ask(&new).await.is_ok() && ask(&old).await.is_err());
+    std::fs::write(folder.path().join("cert.pem"), "half of it").unwrap();
+    let error = house.reload(&config).unwrap_err().to_string();
+    assert!(error.starts_with("server.tls_cert: ") && error.contains("cert.pem cannot be used"), "{error}");
+    assert!(ask(&new).await.is_ok(), "what is wrong changes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,6 +132,36 @@ async fn a_client_that_reads_nothing_over_tls_is_given_up_too() {
     let unread = client.post(&url).body(endless).send().await.unwrap();
     upstream.seen().until(patience, |tally| tally.left == 1).await.expect("it is told that nobody reads");
     drop(unread);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_over_tls_is_noticed_in_every_phase() {
+    let patience = Duration::from_secs(20);
+    let upstream = Upstream::start().await.unwrap();
+    let models = format!(
+        "[models.m]\nprovider = 'vllm'\nbase_url = '{}'\nhealth = {{ canary = false }}\nqueue = {{ limit = 1 }}",
+        upstream.url()
+    );
+    let (house, url, client) = behind_tls("", &models);
+    let ask = |wish: &str| {
+        let body = QUESTION.replace("\"model\"", &format!("\"user\":\"{wish}\",\"model\""));
+        tokio::spawn(client.post(&url).body(body).send())
+    };
+    let asking = ask("first_ms=60000");
+    upstream.seen().until(patience, |tally| tally.open == 1).await.expect("it is asked");
+    let waiting = ask("first_ms=60000");
+    house.until(|models| models[0].waiting == 1).await;
+    waiting.abort();
+    house.until(|models| models[0].waiting == 0).await;
+    asking.abort();
+    upstream.seen().until(patience, |tally| tally.left == 1).await.expect("it is told");
+    let stream = QUESTION.replace("\"model\"", r#""stream":true,"user":"chunks=9 hang_after=2","model""#);
+    let mut begun = client.post(&url).body(stream).send().await.unwrap();
+    assert!(begun.chunk().await.unwrap().is_some());
+    drop(begun);
+    upstream.seen().until(patience, |tally| tally.left == 2).await.expect("it is told");
+    house.until(|models| models[0].running == 0).await;
+    assert_eq!(upstream.seen().now().arrived, 2, "who left the line was never asked for");
 }
 
 #[tokio::test]

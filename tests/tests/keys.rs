@@ -36,6 +36,38 @@ async fn each_key_opens_and_each_has_its_own_quota() {
     }
 }
 
+#[tokio::test]
+async fn a_key_is_exchanged_while_the_server_runs_and_two_are_valid_meanwhile() {
+    let ((old, first), (new, second)) = (Entry::new("alice").unwrap(), Entry::new("alice").unwrap());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = format!("[server]\nkeys = '{}'\n[models.m]\nprovider = 'fake'\nsays = 'hi'", file.path().display());
+    let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+    write(&first.toml());
+    let house = House::of(&config);
+    let opens = |old_opens, new_opens| {
+        let (house, old, new) = (&house, old.reveal(), new.reveal());
+        let status = |opens| if opens { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        async move {
+            assert_eq!(
+                (ask(house, old).await.status(), ask(house, new).await.status()),
+                (status(old_opens), status(new_opens))
+            )
+        }
+    };
+    opens(true, false).await;
+    write(&(first.toml() + &second.toml()));
+    house.reload(&config).unwrap();
+    opens(true, true).await;
+    write(&second.toml());
+    house.reload(&config).unwrap();
+    opens(false, true).await;
+    for wrong in ["", "[[keys]]\nname = 'alice'"] {
+        write(wrong);
+        assert!(house.reload(&config).unwrap_err().to_string().starts_with("server.keys: "));
+        opens(false, true).await; // an empty file is no open door, and a wrong one changes nothing
+    }
+}
+
 #[test]
 fn a_file_of_keys_that_cannot_be_read_is_an_error_and_not_an_open_door() {
     let missing = House::try_of("[server]\nkeys = '/no/such.toml'\n[models.m]\nprovider = 'fake'");

@@ -64,7 +64,8 @@ async fn one_that_starts_late_and_dies_in_mid_answer_is_told_as_it_is_and_is_bac
     assert!(!card.to_string().contains("127.0.0.1"), "where it is is nobody's business: {card}");
 
     a_wrong_key_is_told_as_it_is(port).await;
-    let mut running = vllm;
+    let mut running = drained(&house, vllm).await;
+    running = without_its_engine(&house, running).await;
     for _ in 0..kills() {
         killed(&house, running).await;
         running = starts(port).await;
@@ -87,6 +88,62 @@ async fn a_wrong_key_is_told_as_it_is(port: u16) {
     becomes(&house, "error", Duration::from_secs(10)).await;
     let told = refusal(ask(&house, "hello", false, 0).await).await;
     assert_eq!(told, (StatusCode::BAD_GATEWAY, false, "upstream_key_refused".into()));
+}
+
+/// One that was told to end ends what it has begun, which nobody new is sent to; another takes its place.
+async fn drained(house: &House, mut vllm: Vllm) -> Vllm {
+    let port = port(&vllm);
+    let begun = begun(house, 1500).await;
+    vllm.drain();
+    let since = Instant::now();
+    let (code, says_when, why) = loop {
+        let told = refusal(ask(house, "hello", false, 0).await).await;
+        if told.0 != StatusCode::OK {
+            break told;
+        }
+        assert!(since.elapsed() < Duration::from_secs(10), "it takes questions on and on");
+    };
+    assert_eq!((code, says_when, why), (StatusCode::SERVICE_UNAVAILABLE, true, "model_draining".into()));
+    becomes(house, "draining", Duration::from_secs(5)).await;
+    let said = begun.text().await.unwrap();
+    assert!(said.contains(r#""finish_reason":"length""#) && said.ends_with("data: [DONE]\n\n"), "{said}");
+    becomes(house, "error", Duration::from_secs(30)).await;
+    another(house, vllm, port).await
+}
+
+/// One whose engine dies says so in its last words, and what it says reaches the client.
+async fn without_its_engine(house: &House, mut vllm: Vllm) -> Vllm {
+    let port = port(&vllm);
+    let mut stream = begun(house, 3000).await.bytes_stream();
+    let mut said = stream.next().await.unwrap().unwrap().to_vec();
+    vllm.break_engine();
+    while let Some(more) = stream.next().await {
+        said.extend_from_slice(&more.expect("the connection ends as it should"));
+    }
+    let said = String::from_utf8(said).unwrap();
+    let (_, end) = said.rsplit_once("data: {\"error\"").expect("an error event");
+    assert!(end.contains("EngineCore encountered an issue") && end.ends_with("data: [DONE]\n\n"), "{end}");
+    assert_eq!(said.matches("[DONE]").count(), 1, "{said}");
+    becomes(house, "error", Duration::from_secs(5)).await;
+    another(house, vllm, port).await
+}
+
+fn port(vllm: &Vllm) -> u16 {
+    vllm.base_url().rsplit([':', '/']).find_map(|part| part.parse().ok()).expect("a port")
+}
+
+async fn begun(house: &House, max_tokens: u32) -> Response {
+    let question = json!({"model": "tiny-chat", "stream": true, "ignore_eos": true, "max_tokens": max_tokens,
+                          "messages": [{"role": "user", "content": "Count to 80."}]});
+    http::client().post(format!("{}/v1/chat/completions", house.url())).json(&question).send().await.unwrap()
+}
+
+/// In the place of one that has gone.
+async fn another(house: &House, gone: Vllm, port: u16) -> Vllm {
+    tokio::task::spawn_blocking(move || drop(gone)).await.unwrap();
+    let next = starts(port).await;
+    becomes(house, "ready", Duration::from_secs(40)).await; // it rests for half a minute at most
+    next
 }
 
 /// Once in the short run; a start takes half a minute.

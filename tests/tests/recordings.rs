@@ -206,7 +206,10 @@ async fn tokens_are_counted_and_become_text_again() {
     };
     let tokens = llm.tokenize(request).await.unwrap();
     assert_eq!((tokens.count, tokens.tokens.len(), tokens.max_model_len), (18, 18, Some(2048)));
-    let call = Call::new(DetokenizeRequest { model: "tiny".into(), tokens: vec![5, 6, 7] }, Delivery::Whole);
+    let call = Call::new(
+        DetokenizeRequest { model: "tiny".into(), tokens: vec![5, 6, 7], ..Default::default() },
+        Delivery::Whole,
+    );
     let reply = llm.gateway().call(&call).await.unwrap();
     let text = reply.single(|frame| if let Frame::Text(text) = frame { Some(text) } else { None }).await.unwrap();
     assert_eq!(text, "&'(");
@@ -321,7 +324,9 @@ const REFUSALS: &[Refusal] = &[
     ("vllm", "err_404", Kind::Unsupported, Some("unsupported"), None),
     ("vllm", "err_405", Kind::Invalid, None, None),
     ("vllm", "err_ctx", Kind::ContextLength, Some("context_length_exceeded"), Some("input_text")),
+    ("vllm", "err_draining", Kind::Unavailable, Some("model_draining"), None),
     ("vllm", "err_embeddings", Kind::Unsupported, Some("unsupported"), None),
+    ("vllm", "err_engine_dead", Kind::Upstream, None, None),
     ("vllm", "err_json", Kind::Invalid, None, Some("body.9")),
     ("vllm", "err_maxtok", Kind::ContextLength, Some("context_length_exceeded"), Some("max_tokens")),
     ("vllm", "err_model", Kind::NotFound, Some("model_not_found"), Some("model")),
@@ -378,6 +383,23 @@ async fn every_refusal_has_its_kind_its_code_and_its_field() {
                 assert!(!words.is_empty() && !words.contains("HTTP/"), "{of}/{name} {how}: {error}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_whose_engine_died_is_what_was_said_and_then_an_error() {
+    let server = server(&recording("vllm", "broken_stream")).await;
+    for (how, llm) in [("replayed", replay(&file("vllm", "broken_stream"))), ("over a socket", host(&server))] {
+        let mut stream = llm.stream("?").await.unwrap();
+        let error = loop {
+            match stream.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("{how}: it ended as if all were well"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), stream.so_far().text.as_str()), (Kind::Upstream, "1 2 3"), "{how}: {error:?}");
+        assert!(error.message().starts_with("EngineCore encountered an issue"), "{how}: {error}");
     }
 }
 

@@ -327,6 +327,29 @@ async fn a_shutdown_lets_running_streams_end_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
+async fn whole_answers_that_outlast_the_grace_of_a_shutdown_are_refused_and_not_cut() {
+    let house = House::of(
+        "[server]\nshutdown_timeout_s = 1\n\
+         [models.fake]\nprovider = 'fake'\nsays = 'one'\nfirst_ms = 60000\nqueue = { limit = 2 }",
+    );
+    let ask = |path: &str, connection: &'static str, stream: bool| {
+        let request = http::client().post(house.url() + path).header("connection", connection);
+        tokio::spawn(request.body(question(stream)).send())
+    };
+    // One way is straight on the socket, the other is hyper's; the last one stands in line.
+    let chat = "/v1/chat/completions";
+    let asked = [ask(chat, "keep-alive", false), ask(chat, "close", false), ask(chat, "keep-alive", false)];
+    house.until(|models| (models[0].running, models[0].waiting) == (2, 1)).await;
+    house.stop();
+    let waits = tokio::task::spawn_blocking(move || house.wait());
+    for answer in asked {
+        let (status, body) = error_of(answer.await.unwrap().expect("it is told")).await;
+        assert_eq!((status, &body["code"]), (503, &Value::from("server_stopped")), "{body}");
+    }
+    tokio::time::timeout(Duration::from_secs(10), waits).await.expect("it ends soon after").unwrap();
+}
+
+#[tokio::test]
 async fn streams_that_outlast_the_grace_of_a_shutdown_say_that_they_break_off() {
     let house = House::of(
         "[server]\nshutdown_timeout_s = 1\n\
@@ -380,6 +403,38 @@ async fn a_reload_under_load_loses_no_request() {
     for load in loads {
         load.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn those_in_line_are_answered_by_the_deployments_of_the_newest_configuration() {
+    let deployment = |says: &str, drain: bool| {
+        let slow = "first_ms = 300";
+        format!("[[models.fake.deployments]]\nprovider = 'fake'\nsays = '{says}'\n{slow}\ndrain = {drain}\n")
+    };
+    let with = |limit: usize, deployments: &[String]| {
+        format!("[models.fake]\nqueue = {{ limit = {limit} }}\n{}", deployments.concat())
+    };
+    let house = House::of(&with(1, &[deployment("old", false)]));
+    let ask = |stream| {
+        let url = house.url();
+        tokio::spawn(async move {
+            let answer = post(&url, "/v1/chat/completions", question(stream)).await;
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        })
+    };
+    let asked: Vec<_> = [false, false, true, true].map(ask).into();
+    house.until(|models| (models[0].running, models[0].waiting) == (1, 3)).await;
+    house.reload(&with(2, &[deployment("old", true), deployment("new", false)])).unwrap();
+    house.until(|models| models[0].waiting < 3).await; // there is room for one more, though nobody has come
+    let mut by = (0, 0);
+    for answer in asked {
+        let (status, said) = answer.await.unwrap();
+        assert_eq!(status, 200, "{said}");
+        by = (by.0 + usize::from(said.contains("old")), by.1 + usize::from(said.contains("new")));
+    }
+    assert_eq!(by, (1, 3), "the one that was running, and those who stood in line");
+    let drained = &house.gateway.models()[0].deployments[0];
+    assert_eq!((drained.status, drained.running), ("draining", 0));
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! Two upstreams of one model, one of which dies.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use llm_tests::raw::{Raw, Step, answer, chunk, events_in_chunks};
 use serde_json::json;
@@ -22,16 +22,61 @@ async fn one_that_dies_before_its_first_byte_is_stood_in_for_by_the_other() {
     }
 }
 
-/// It is asked no more for as long as it wanted, and those who asked it are answered by the other.
+/// It is asked no more for as long as it wanted, and those who asked it are answered by the other, at once.
 #[tokio::test]
 async fn one_that_is_busy_is_stood_in_for_by_the_other() {
     for status in ["429 Too Many Requests", "503 Service Unavailable"] {
-        let busy = Raw::start(vec![sends(answer(status, "connection: close\r\nretry-after: 1\r\n", "{}"))]).await;
+        let busy = Raw::start(vec![sends(answer(status, "connection: close\r\nretry-after: 60\r\n", "{}"))]).await;
         let well = well().await;
-        let house = house("retry = { wait_ms = 1, longest_wait_ms = 1000 }", &[&busy, &well]);
-        assert_eq!(ask(&house, false).await.text(), "fine", "{status}");
-        assert_eq!((busy.requests().len(), well.requests().len()), (1, 1), "{status}");
+        let house = house("", &[&busy, &well]);
+        let since = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(ask(&house, false).await.text(), "fine", "{status}");
+        }
+        assert!(since.elapsed() < Duration::from_millis(400), "nobody waits where another is free");
+        assert_eq!((busy.requests().len(), well.requests().len()), (1, 3), "{status}");
     }
+}
+
+/// What no second attempt at the same place would mend: a key that is refused, a model that is not there, or loads.
+#[tokio::test]
+async fn one_that_cannot_is_stood_in_for_by_the_other() {
+    for (status, body) in [
+        ("401 Unauthorized", r#"{"error":"Unauthorized"}"#),
+        ("404 Not Found", r#"{"error":{"message":"no such model","code":404}}"#),
+        ("503 Service Unavailable", r#"{"error":{"message":"Loading model","code":503}}"#),
+        ("400 Bad Request\r\nx-should-retry: false", r#"{"error":{"message":"no","type":"x","code":500}}"#),
+        ("500 Internal Server Error\r\nx-should-retry: false", r#"{"error":{"message":"no","code":500}}"#),
+    ] {
+        let ill = Raw::start(vec![sends(answer(status, "connection: close\r\n", body))]).await;
+        let well = well().await;
+        let house = house("", &[&ill, &well]);
+        let told = ask(&house, false).await;
+        if status.starts_with("400") {
+            assert_eq!((told.status, ill.requests().len(), well.requests().len()), (400, 1, 0), "the caller's mistake");
+        } else {
+            assert_eq!(told.text(), "fine", "{status}");
+            assert_eq!((ill.requests().len(), well.requests().len()), (1, 1), "{status}");
+        }
+    }
+}
+
+/// Nobody is sent on while all have said when to come back, and each caller is told the time that is left.
+#[tokio::test]
+async fn where_all_are_busy_their_word_is_passed_on_and_nothing_is_sent() {
+    let busy = |wait: u32| {
+        let headers = format!("connection: close\r\nretry-after: {wait}\r\n");
+        sends(answer("429 Too Many Requests", &headers, r#"{"error":{"message":"slow down"}}"#))
+    };
+    let (one, other) = (Raw::start(vec![busy(60)]).await, Raw::start(vec![busy(30)]).await);
+    let house = house("", &[&one, &other]);
+    ask(&house, false).await;
+    let told = [ask(&house, false).await, ask(&house, true).await];
+    for told in &told {
+        assert_eq!((told.status, &told.error()["code"]), (429, &json!("rate_limit_exceeded")));
+        assert!((28..=30).contains(&told.retry_after.unwrap()), "{told:?}");
+    }
+    assert_eq!((one.requests().len(), other.requests().len()), (1, 1));
 }
 
 #[tokio::test]
