@@ -88,7 +88,8 @@ impl Question {
     }
 
     fn reaches_a_model(&self, app: &App) -> bool {
-        app.gateway.router().find(&self.model, self.operation).is_ok()
+        // What takes no turn is counted with no model.
+        self.operation.takes_turn() && app.gateway.router().find(&self.model, self.operation).is_ok()
     }
 
     fn call(&mut self, app: &App, bytes: Bytes) -> Result<Call> {

@@ -102,7 +102,8 @@ impl<'h> Asked<'h> {
 
     /// The addresses of the way here, as proxies tell them: so, too.
     pub(crate) fn forwarded_for(&self) -> impl DoubleEndedIterator<Item = &'h str> {
-        self.forwarded_for.iter().filter_map(|line| text(Some(*line)))
+        // One that cannot be read ends the way, as what stands before it is anybody's.
+        self.forwarded_for.iter().map(|line| text(Some(*line)).unwrap_or_default())
     }
 
     /// How long the client would wait for a model that is being loaded: `Prefer: wait=30` (RFC 7240), in seconds.

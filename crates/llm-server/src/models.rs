@@ -16,9 +16,10 @@ pub(crate) fn list(gateway: &Gateway, dialect: &dyn Dialect, since: u64) -> Resu
 
 /// `GET /v1/models/{id}`, by name or alias.
 pub(crate) fn one(gateway: &Gateway, id: &str, since: u64) -> Option<ModelInfo> {
+    let named = shown(gateway).find(|m| m.id == id || m.aliases.iter().any(|a| a == id));
     // An Ollama lists `llama3:latest`, and is asked for `llama3`.
-    let is_called = |name: &str| name == id || name.strip_suffix(":latest") == Some(id);
-    shown(gateway).find(|m| is_called(&m.id) || m.aliases.iter().any(|a| a == id)).map(|model| card(&model, since))
+    let is_listed = |m: &ModelStatus| m.id.strip_suffix(":latest") == Some(id) && !gateway.router().has(&m.id);
+    named.or_else(|| shown(gateway).find(is_listed)).map(|model| card(&model, since))
 }
 
 /// Whether some model takes requests, and what each one says.

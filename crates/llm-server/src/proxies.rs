@@ -137,6 +137,12 @@ mod tests {
         // Some proxies add a line of their own, and all lines are one list.
         let lines = [("x-forwarded-for", "evil, 203.0.113.9"), ("X-Forwarded-For", "10.0.0.2")];
         assert_eq!(caller(&lines).as_deref(), Some("203.0.113.9"));
+        let hidden = [&b"1.2.3.4"[..], b"\xff, 203.0.113.9"].map(|value| ("x-forwarded-for", value));
+        assert_eq!(
+            proxies().caller(&Asked::read(None, hidden.into_iter())),
+            None,
+            "a forged line before an unreadable one"
+        );
     }
 
     #[test]

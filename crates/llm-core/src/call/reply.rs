@@ -310,7 +310,9 @@ impl Reply {
     /// # }
     /// ```
     pub fn stream(self, client: &'static dyn Dialect, call: &Call) -> Bodies {
-        let writer = (!self.is_as_asked(client, Delivery::Stream)).then(|| client.writer(call));
+        // What was asked in nouns may tell a cost that nobody asked for: the writer knows.
+        let is_as_asked = self.is_as_asked(client, Delivery::Stream) && call.is_as_it_came(&[client]);
+        let writer = (!is_as_asked).then(|| client.writer(call));
         let frames = if writer.is_some() { self.events() } else { self.source.frames() };
         Written::new(frames, writer, client).boxed()
     }

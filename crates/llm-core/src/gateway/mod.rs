@@ -145,9 +145,11 @@ impl Gateway {
         models.sort_by_key(|model| !router.is_default(&model.name));
         // A host of any name may list what has its own section, and two hosts the same.
         let names = |model: &'_ Arc<Model>| [vec![model.name.to_string()], model.aliases.clone()].concat();
-        let mut known: HashSet<String> = models.iter().flat_map(|model| names(model)).collect();
+        let is_any = |model: &Arc<Model>| *model.name == *crate::route::router::ANY;
+        let mut known: HashSet<String> =
+            models.iter().filter(|model| !is_any(model)).flat_map(|model| names(model)).collect();
         let is_new = |model: &Arc<Model>, known: &mut HashSet<String>, id: &str| {
-            *model.name != *crate::route::router::ANY || id == &*model.name || known.insert(id.to_owned())
+            !is_any(model) || id == &*model.name || known.insert(id.to_owned())
         };
         let mut all = Vec::new();
         for model in models {

@@ -56,12 +56,11 @@ impl Gateway {
             let mut is_due = |deployment: &Arc<Deployment>| {
                 deployment.provider.life().is_some_and(|life| failures.is_due(&deployment.name, &life.status()))
             };
-            // Looked up anew after each, as a load takes minutes, and a reload may have taken the others away.
-            while let Some(deployment) = self.deployments().into_iter().find(&mut is_due) {
-                tokio::select! {
-                    () = load(&deployment) => {}
-                    () = self.is_gone(&deployment) => tracing::info!(deployment = deployment.name, "no longer wanted"),
-                }
+            // One in each round: a load takes minutes, and a reload may have taken the others away.
+            let Some(deployment) = self.deployments().into_iter().find(&mut is_due) else { continue };
+            tokio::select! {
+                () = load(&deployment) => {}
+                () = self.is_gone(&deployment) => tracing::info!(deployment = deployment.name, "no longer wanted"),
             }
         }
     }

@@ -21,7 +21,7 @@
 //! let others = vec![Named::new(b.name.clone(), b.stack.alone())];
 //! a.stack.steps_in(others);
 //! let router = Router::new(vec![Arc::new(a), Arc::new(b)], Some("a".into()))?;
-//! assert!(router.is_default("a") && router.find("c", Operation::Chat).is_err());
+//! assert!(router.has("b") && router.is_default("a") && router.find("c", Operation::Chat).is_err());
 //!
 //! let call = Call::new(ChatRequest::new("hi"), Delivery::Whole);
 //! assert_eq!(router.call(&call).await?.chat().await?.text, "b speaks");

@@ -74,6 +74,11 @@ impl Router {
         if model.operations.contains(operation) { Ok(model) } else { Err(self.cannot(model, operation)) }
     }
 
+    /// Whether a model of the configuration bears this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     /// Whether calls that name no model mean this one, if it can.
     pub fn is_default(&self, name: &str) -> bool {
         self.default.as_deref() == Some(name)

@@ -57,7 +57,8 @@ impl Cache {
         };
         let warnings = call.context.progress.borrow().warnings.get(told_before..).unwrap_or_default().to_vec();
         let most = usize::try_from(self.store.size() / 8).unwrap_or(usize::MAX);
-        let worth_it = |tape: &Tape| !tape.is_aborted();
+        let may_be_aborted = matches!(call.operation, Operation::Chat | Operation::Complete);
+        let worth_it = move |tape: &Tape| !may_be_aborted || !tape.is_aborted();
         Ok(reply.taped(most, move |tape| asking.end(tape.filter(worth_it).map(|tape| Kept::new(tape, warnings)))))
     }
 }
