@@ -148,7 +148,9 @@ fn size(frame: &Frame) -> usize {
         Frame::Wire(wire) => wire.bytes.len(),
         Frame::Event(Event::Text(text) | Event::Reasoning(text)) | Frame::Text(text) => text.len(),
         Frame::Event(Event::ToolCall(value) | Event::Logprobs(value)) => value.to_string().len(),
-        Frame::Event(Event::ReplyFields(fields) | Event::MessageFields(fields)) => fields.len() * 64,
+        Frame::Event(Event::ReplyFields(fields) | Event::MessageFields(fields) | Event::ChoiceFields(fields)) => {
+            fields.len() * 64
+        }
         Frame::Event(_) => 0,
         Frame::Vectors(vectors) => vectors.vectors.iter().map(|vector| vector.len() * size_of::<f32>()).sum(),
         Frame::Ranking(ranking) => ranking.results.len() * 64,
@@ -162,7 +164,7 @@ fn size(frame: &Frame) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Call, ChatRequest, FinishReason};
+    use crate::call::{Call, ChatRequest, FinishReason, Operation};
     use crate::dialect;
     use crate::error::{Error, Kind};
     use futures_util::stream;
@@ -191,7 +193,8 @@ mod tests {
     const DONE: &str = "data: [DONE]\n\n";
 
     async fn streamed(reply: Reply) -> String {
-        let call = Call::new(ChatRequest::new("?"), Delivery::Stream);
+        let asked = r#"{"stream":true,"messages":[{"role":"user","content":"?"}]}"#;
+        let call = Call::read(Operation::Chat, dialect::openai(), asked.into()).unwrap();
         let bytes = reply.stream(dialect::openai(), &call).collect::<Vec<_>>().await.concat();
         String::from_utf8(bytes).unwrap()
     }
@@ -204,6 +207,20 @@ mod tests {
         assert_eq!(first, [WORD, FINISH, DONE].concat());
         assert_eq!((streamed(tape.play()).await, streamed(tape.play()).await), (first.clone(), first));
         assert_eq!(tape.play().chat().await.unwrap().text, "hi", "and can be understood");
+    }
+
+    #[tokio::test]
+    async fn a_cost_that_nobody_asked_for_is_not_streamed_to_who_asked_in_nouns() {
+        let cost = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n";
+        let streamed = async |call: Call| {
+            let reply = forwarded(&[WORD, FINISH, cost, DONE]).await;
+            let bytes = reply.stream(dialect::openai(), &call).collect::<Vec<_>>().await.concat();
+            String::from_utf8(bytes).unwrap()
+        };
+        let silent = streamed(Call::new(ChatRequest::new("?"), Delivery::Stream)).await;
+        assert!(silent.contains("hi") && !silent.contains("usage") && silent.ends_with(DONE), "{silent}");
+        let asks = ChatRequest::new("?").extra("stream_options", serde_json::json!({"include_usage": true}));
+        assert!(streamed(Call::new(asks, Delivery::Stream)).await.contains(r#""completion_tokens":1"#));
     }
 
     #[tokio::test]
