@@ -344,3 +344,73 @@ impl Single {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(call: &Call, frames: Vec<Frame>) -> String {
+        let (mut writer, mut out) = (writer(call), BytesMut::new());
+        frames.into_iter().for_each(|frame| writer.write(frame, &mut out).unwrap());
+        writer.end(&mut out).unwrap();
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    fn fields(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn what_we_do_not_know_stands_where_it_stood() {
+        let events = || {
+            let logprobs = json!({"content": [{"token": "hi", "logprob": -0.5}]});
+            let events = [
+                Event::ReplyFields(fields(json!({"id": "theirs", "system_fingerprint": "f", "usage": {"cost": 0.5}}))),
+                Event::Logprobs(logprobs.clone()),
+                Event::Logprobs(logprobs),
+                Event::Text("hi".into()),
+                Event::MessageFields(fields(json!({"refusal": "no"}))),
+                Event::ChoiceFields(fields(json!({"stop_reason": 7}))),
+                Event::Finish(FinishReason::Stop),
+                Event::Usage(Usage { prompt_tokens: 1, cached_tokens: Some(1), ..Usage::default() }),
+            ];
+            events.map(Frame::Event).to_vec()
+        };
+        let asks = ChatRequest::new("?").model("ours").extra("stream_options", json!({"include_usage": true}));
+        let whole: Value = serde_json::from_str(&written(&Call::new(asks.clone(), Delivery::Whole), events())).unwrap();
+        let choice = &whole["choices"][0];
+        assert_eq!((&choice["stop_reason"], &choice["message"]["refusal"]), (&json!(7), &json!("no")));
+        assert_eq!((&whole["model"], &whole["system_fingerprint"]), (&json!("ours"), &json!("f")));
+        assert_eq!((&whole["usage"]["cost"], &whole["usage"]["total_tokens"]), (&json!(0.5), &json!(1)));
+        let stream = written(&Call::new(asks, Delivery::Stream), events());
+        let chunks: Vec<Value> =
+            stream.split("\n\n").filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok()).collect();
+        let told =
+            |at: &str| chunks.iter().filter_map(|chunk| chunk.pointer(at)).find(|value| !value.is_null()).cloned();
+        assert_eq!(told("/choices/0/stop_reason"), Some(json!(7)));
+        assert_eq!((told("/choices/0/delta/refusal"), told("/usage/cost")), (Some(json!("no")), Some(json!(0.5))));
+        let said = chunks.iter().find(|chunk| chunk["choices"][0]["delta"]["content"] == "hi").unwrap();
+        let probabilities = said["choices"][0]["logprobs"]["content"].as_array().unwrap();
+        assert_eq!(probabilities.len(), 2, "both stand at the words that follow them");
+    }
+
+    #[test]
+    fn vectors_ranks_and_scores_keep_what_their_host_told() {
+        let extra = || fields(json!({"id": "theirs", "model": "theirs", "note": 1, "usage": {"cost": 2}}));
+        let usage = Some(Usage { prompt_tokens: 3, ..Usage::default() });
+        let told = |call: Call, frame| serde_json::from_str::<Value>(&written(&call, vec![frame])).unwrap();
+        let vectors = Embeddings { vectors: vec![vec![1.0]], usage, extra: extra(), ..Embeddings::default() };
+        let ask = Call::new(EmbedRequest::new(["a"]).model("ours"), Delivery::Whole);
+        let embedded = told(ask, Frame::Vectors(vectors));
+        let ranking = Ranking { results: vec![Ranked::default()], usage, extra: extra(), ..Ranking::default() };
+        let ranked =
+            told(Call::new(RerankRequest::new("q", ["d"]).model("ours"), Delivery::Whole), Frame::Ranking(ranking));
+        let scores = Scores { scores: vec![0.5], usage, extra: extra(), ..Scores::default() };
+        let scored =
+            told(Call::new(ScoreRequest::new(["q"], ["d"]).model("ours"), Delivery::Whole), Frame::Scores(scores));
+        for body in [embedded, ranked, scored] {
+            assert_eq!((&body["model"], &body["note"]), (&json!("ours"), &json!(1)), "{body}");
+            assert_eq!((&body["usage"]["cost"], &body["usage"]["prompt_tokens"]), (&json!(2), &json!(3)), "{body}");
+        }
+    }
+}
