@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use llm_core::gateway::dotenv::Environment;
+use llm_core::gateway::env::value;
 use llm_core::gateway::shown::harmless;
 use llm_core::{Config, DeploymentConfig, Gateway, Llm};
 use llm_server::compose::{self, Composed};
@@ -122,7 +123,7 @@ fn compose(source: &Source, lookup: &dyn Fn(&str) -> Option<String>) -> Run<(Com
     };
     let origin = match (&source.url, &file) {
         (Some(url), _) => {
-            let key = source.key.clone().map_or_else(|| upstream_key(lookup), |key| Ok(Some(key)))?;
+            let key = source.key.clone().map_or_else(|| value(lookup, "LLM_UPSTREAM_API_KEY"), |key| Ok(Some(key)))?;
             composed.models = at_url(url, key).with_env(lookup)?;
             "--url".to_owned()
         }
@@ -137,23 +138,6 @@ fn is_of_the_house(name: &str) -> bool {
     let of_hosts = ["_PROVIDER", "_BASE_URL", "_MODEL", "_DIMENSIONS", "_TOKENIZER", "_CA_FILE"];
     name.starts_with("LLM_") && !of_hosts.iter().any(|end| name.ends_with(end))
 }
-
-/// The key for a server that an option names, or what the file holds whose path stands in the variable.
-fn upstream_key(lookup: &dyn Fn(&str) -> Option<String>) -> Run<Option<String>> {
-    let set = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
-    match (set(UPSTREAM_KEY), set(UPSTREAM_KEY_FILE)) {
-        (None, Some(path)) => match std::fs::read_to_string(&path) {
-            Ok(key) => Ok(Some(key.trim().to_owned())),
-            Err(error) => {
-                Err(llm_core::Error::config(format!("cannot read {path}: {error}")).at(UPSTREAM_KEY_FILE).into())
-            }
-        },
-        (key, _) => Ok(key),
-    }
-}
-
-const UPSTREAM_KEY: &str = "LLM_UPSTREAM_API_KEY";
-const UPSTREAM_KEY_FILE: &str = "LLM_UPSTREAM_API_KEY_FILE";
 
 /// Any name goes there, and none means the first model that it lists. It is asked as a vLLM would be, which can do most
 /// of what such servers can; one that cannot count tokens says so.

@@ -2,6 +2,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use llm_core::gateway::env::value;
 use llm_core::gateway::variables::Variable;
 use llm_core::{Error, Result, secret::Secret};
 use serde::{Deserialize, Serialize};
@@ -233,18 +234,7 @@ impl Secrets<'_> {
     /// # Errors
     /// `Config` if that file cannot be read, or is empty: an empty key would let everybody in.
     pub fn key(&self) -> Result<Option<Secret>> {
-        // Compose files pass unset variables on as empty ones.
-        let set = |name: &str| (self.0)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-        if let Some(key) = set("LLM_API_KEY") {
-            return Ok(Some(Secret::new(key)));
-        }
-        let Some(path) = set("LLM_API_KEY_FILE").map(PathBuf::from) else { return Ok(None) };
-        let wrong = |why: String| Error::config(why).at("LLM_API_KEY_FILE");
-        let key = std::fs::read_to_string(&path).map_err(|e| wrong(format!("cannot read {}: {e}", path.display())))?;
-        match key.trim() {
-            "" => Err(wrong(format!("{} is empty", path.display()))),
-            key => Ok(Some(Secret::new(key))),
-        }
+        Ok(value(self.0, "LLM_API_KEY")?.map(Secret::new))
     }
 }
 

@@ -243,8 +243,8 @@ impl fmt::Debug for DeploymentConfig {
 fn hidden(path: &str, value: serde_json::Value) -> serde_json::Value {
     match value {
         serde_json::Value::Object(fields) => {
-            let hide = |(name, value)| (hidden(&format!("{path}.{name}"), value), name);
-            fields.into_iter().map(hide).map(|(value, name)| (name, value)).collect()
+            let hide = |(name, value)| (format!("{path}.{name}"), name, value);
+            fields.into_iter().map(hide).map(|(inside, name, value)| (name, hidden(&inside, value))).collect()
         }
         value => harmless(path, value),
     }

@@ -7,7 +7,7 @@ use super::variables::{AI_PROVIDER, HOUSE};
 use crate::error::{Error, Result};
 use crate::provider::hosts::{self, HOSTS};
 
-pub use super::lookup::Lookup;
+pub use super::lookup::{Lookup, value};
 
 /// The provider without which nothing else is configured; the doors pass its kind.
 pub const ENGINE: &str = "engine";

@@ -10,6 +10,21 @@ use crate::error::{Error, Result};
 /// ```
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// A variable's value, or what stands in the file that its `X_FILE` names.
+///
+/// ```
+/// let lookup = |name: &str| (name == "LLM_API_KEY").then(|| " sk-1 ".to_owned());
+/// assert_eq!(llm_core::gateway::env::value(&lookup, "LLM_API_KEY")?.as_deref(), Some("sk-1"));
+/// assert_eq!(llm_core::gateway::env::value(&lookup, "VLLM_API_KEY")?, None);
+/// # Ok::<(), llm_core::Error>(())
+/// ```
+///
+/// # Errors
+/// `Config`, naming `X_FILE`, if that file cannot be read, or is empty: an empty key would let everybody in.
+pub fn value(lookup: Lookup<'_>, name: &str) -> Result<Option<String>> {
+    Ok(Env(lookup).get(&[name])?.map(|found| found.value))
+}
+
 /// Variables as they are read.
 pub(super) struct Env<'a>(pub(super) Lookup<'a>);
 

@@ -71,9 +71,8 @@ impl OpenAiReader {
         if let Some(failure) = glance::glance(json).failure {
             return Err(failure);
         }
-        let body: Body =
+        let mut body: Body =
             serde_json::from_slice(json).map_err(|e| invalid_answer("the upstream sent broken JSON").because(e))?;
-        let mut body = body;
         let cost = body.usage.take();
         let usage = cost.as_ref().and_then(|told| WireUsage::deserialize(told).ok()).map(Usage::from);
         // What the typed cost has no place for stands among the fields of the reply.
